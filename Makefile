@@ -1,0 +1,54 @@
+# Everything that README and CONTRIBUTING name. Each target does its own set-up; `make` alone lists them.
+#
+# What needs root (namespaces, eBPF) is started as root by sudo where make itself is not; building never is.
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+export CARGO_TARGET_DIR := $(TARGET_DIR)
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint deny docs fuzz bench clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s '	'
+
+setup: ## install what is missing on this machine (Debian packages, bpf-linker)
+	@scripts/setup test
+
+build: ## build every binary into target/release
+	@scripts/setup build >&2
+	cargo build --release --workspace --bins --locked
+
+demo: ## three nodes on this machine: traffic in clear, encrypted, a lost key, a crash, and back; ARGS="-o json"
+	@scripts/setup demo >&2
+	@cargo build --release --workspace --bins --locked >&2
+	@$(SUDO) $(TARGET_DIR)/release/hauberk demo $(ARGS)
+
+test: ## run all tests; GROUPS="unit fuzz" for some of them (scripts/test says which there are)
+	@scripts/setup test
+	@scripts/test $(GROUPS)
+
+lint: ## formatting, clippy, dependencies, documentation
+	@scripts/setup lint
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@$(MAKE) --no-print-directory deny docs
+
+deny: ## licences, bans and sources of dependencies; advisories where their database can be reached
+	cargo deny --locked check --hide-inclusion-graph bans licenses sources
+	@scripts/advisories
+
+docs: ## the crates' documentation, without warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+fuzz: ## fuzz every parser of bytes, FUZZ_SECONDS=30 each
+	@scripts/setup build
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/test fuzz
+
+bench: build ## throughput of one pair of nodes on this machine; ARGS as for hauberk-bench local
+	@scripts/setup demo
+	@$(SUDO) $(TARGET_DIR)/release/hauberk-bench local $(ARGS)
+
+clean: ## remove what was built, and what a killed run of the lab left behind
+	cargo clean
