@@ -7,6 +7,7 @@
 
 mod drop_reason;
 mod lane;
+pub mod packet;
 
 pub use boringtun::x25519;
 pub use drop_reason::{DropReason, Drops};
