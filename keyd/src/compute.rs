@@ -1,0 +1,217 @@
+//! From the cluster's objects to what this node's kernel and tunnels shall hold: pure, and the same
+//! answer for the same question.
+//!
+//! Stages: 1. settle conflicts ([`Snapshot::claims`]), 2. number peers and identities, 3. covered
+//! prefixes, ipcache, peers, pods, 4. WireGuard peers of each lane, 5. what this node publishes of
+//! itself. It reads no clock, no file and no kernel state; what it needs of those is in [`Local`].
+
+mod conditions;
+mod identity;
+mod ipcache;
+mod peers;
+mod tunnel_peers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use hauberk_abi as abi;
+use hauberk_api::{LaneSpec, NodeTunnel, PublicKey};
+use ipnet::IpNet;
+
+use crate::memory::Memory;
+use crate::pair::{PeerKeys, Phase, Want};
+use crate::snapshot::{Conflict, Snapshot};
+
+pub use identity::Identity;
+
+/// UDP port of control messages, on node addresses inside the tunnel.
+pub const CONTROL_PORT: u16 = 23399;
+
+/// What this node knows of itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Local {
+    /// Its name.
+    pub node: String,
+    /// Its processors, for the default number of lanes.
+    pub cores: usize,
+    /// Its generations that are up, oldest first; empty while the tunnel is down.
+    pub generations: Vec<LocalGeneration>,
+    /// Host-side interfaces of its pods by the pods' addresses.
+    pub pod_interfaces: BTreeMap<IpAddr, u32>,
+    /// For each of [`remote_prefixes`] that the kernel has a route to: the device it leads through.
+    pub via: BTreeMap<IpNet, u32>,
+    /// What is wrong with this node, for its condition `Degraded`.
+    pub problems: Vec<Reason>,
+}
+
+/// A generation of this node that is up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LocalGeneration {
+    /// Its number.
+    pub id: u64,
+    /// The kernel's slot of its first lane.
+    pub slot_base: u32,
+    /// Its lanes, in order.
+    pub lanes: Vec<LaneSpec>,
+    /// Peers with whom a handshake under it is done.
+    pub connected: BTreeSet<String>,
+}
+
+/// What the kernel and the tunnels shall hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DesiredState {
+    /// Map `CONFIG`.
+    pub config: abi::Config,
+    /// Map `COVERED`, and the nftables fence.
+    pub covered: BTreeSet<IpNet>,
+    /// Map `IPCACHE`.
+    pub ipcache: BTreeMap<(abi::Addr, u8), abi::IpcacheEntry>,
+    /// Map `PEERS`.
+    pub peers: BTreeMap<u32, abi::Peer>,
+    /// Map `PODS`.
+    pub pods: BTreeMap<u32, abi::Pod>,
+    /// Map `POD_ADDRESSES`.
+    pub pod_addresses: BTreeSet<abi::PodAddress>,
+    /// Map `VERDICTS`.
+    pub verdicts: BTreeMap<abi::VerdictKey, u32>,
+    /// What this node's flag says; for [`crate::pair::Input::Want`].
+    pub want: Want,
+    /// Whether lanes shall be up and conntrack be liberal: the flag is on, or some pair is not Off yet.
+    pub tunnel: Tunnel,
+    /// WireGuard peers by lane.
+    pub lane_peers: BTreeMap<LaneId, BTreeMap<PublicKey, TunnelPeer>>,
+    /// The other nodes, by name.
+    pub pairs: BTreeMap<String, PairFacts>,
+    /// This node's NodeTunnel as it shall be published; `lastTransitionTime` is filled in by the source.
+    pub publish: NodeTunnel,
+    /// Conflicts between objects that concern anybody, for the metric.
+    pub conflicts: Vec<Conflict>,
+    /// ExternalPeers that were refused, and why.
+    pub refused_external_peers: BTreeMap<String, String>,
+}
+
+/// Whether lanes shall be up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tunnel {
+    /// No lanes, no device, no changed setting.
+    #[default]
+    Down,
+    /// Lanes as said here, for the next generation that is brought up.
+    Up {
+        /// How many.
+        lanes: usize,
+        /// First port of both ranges: a generation listens from `listen_port + (id % 2) * lanes`.
+        listen_port: u16,
+    },
+}
+
+/// One lane of this node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneId {
+    /// The generation's number.
+    pub generation: u64,
+    /// The lane's place in it.
+    pub lane: usize,
+}
+
+/// A WireGuard peer of one lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelPeer {
+    /// Whose.
+    pub owner: PeerOwner,
+    /// Which of the pair's sessions it is; session 0 is opened at once and carries control messages.
+    pub session: u32,
+    /// Where its datagrams go.
+    pub endpoint: Option<SocketAddr>,
+    /// Inner addresses it may send from and receive for.
+    pub allowed_ips: Vec<IpNet>,
+    /// Seconds between keepalives.
+    pub persistent_keepalive: Option<u16>,
+    /// The peer's address for control messages.
+    pub control: Option<SocketAddr>,
+}
+
+/// Whose WireGuard peer it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PeerOwner {
+    /// Another node.
+    Node(String),
+    /// An ExternalPeer.
+    External(String),
+}
+
+/// What a pair's state machine and its driver need to know of a peer node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairFacts {
+    /// Its number in the kernel's maps.
+    pub number: u32,
+    /// What its NodeTunnel says; for [`crate::pair::Input::Peer`].
+    pub keys: PeerKeys,
+    /// The phase in which a pair starts that this node does not remember.
+    pub initial: Phase,
+    /// Session 0: the lane that serves it and the peer's key there. None while either side has no lanes.
+    pub session: Option<(LaneId, PublicKey)>,
+}
+
+/// A reason of a condition.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reason {
+    /// In CamelCase.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl Reason {
+    /// A reason with its text.
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// Why there is no desired state; the kernel and the tunnels stay as they are, and the node is not ready.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReady {
+    /// No Mesh has been seen, ever.
+    #[error("there is no Mesh named default")]
+    NoMesh,
+    /// This node's Node object is missing.
+    #[error("there is no Node named {0}")]
+    NoNode(String),
+    /// This node's Node object has no InternalIP.
+    #[error("Node {0} has no InternalIP in its status")]
+    NoNodeAddress(String),
+    /// No covered prefix.
+    #[error("nothing is covered: spec.encryption.podCIDRs is empty and no Node has podCIDRs")]
+    NothingCovered,
+}
+
+impl NotReady {
+    /// The condition's reason.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoMesh => "NoMesh",
+            Self::NoNode(_) => "NoNode",
+            Self::NoNodeAddress(_) => "NoNodeAddress",
+            Self::NothingCovered => "NothingCovered",
+        }
+    }
+}
+
+/// Prefixes of other nodes for which this node needs to know the device by which its routes lead there.
+pub fn remote_prefixes(_snapshot: &Snapshot, _node: &str) -> BTreeSet<IpNet> {
+    todo!()
+}
+
+/// What this node shall hold. Numbers given and settings seen are noted in `memory`, phases are read there.
+pub fn compute(_snapshot: &Snapshot, _local: &Local, _memory: &mut Memory) -> Result<DesiredState, NotReady> {
+    todo!()
+}
+
+/// The kernel's key of a prefix: 16 bytes, and a length counted in the 128-bit form.
+pub fn lpm_key(prefix: IpNet) -> (abi::Addr, u8) {
+    match prefix {
+        IpNet::V4(v4) => (v4.network().to_ipv6_mapped().octets(), v4.prefix_len() + 96),
+        IpNet::V6(v6) => (v6.network().octets(), v6.prefix_len()),
+    }
+}

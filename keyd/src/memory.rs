@@ -1,0 +1,154 @@
+//! What a node remembers over restarts and reboots, in `phases.json` in its state directory.
+//!
+//! Without it a restarted node would start every pair in clear. It holds no secret. The numbers of
+//! peers and identities are kept as well, because pinned maps of the kernel refer to them: a number is
+//! never given to somebody else.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use hauberk_api::MeshSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::compute::Identity;
+use crate::durable;
+use crate::pair::Phase;
+
+/// The file's name in the state directory.
+pub const FILE_NAME: &str = "phases.json";
+/// Raised when an older keyd could not make sense of the file.
+const VERSION: u32 = 1;
+
+/// What a node remembers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    version: u32,
+    /// Rises with every start; told in control messages, so that peers see the restart.
+    pub epoch: u64,
+    /// Phase of the pair with each node, as last applied.
+    pub phases: BTreeMap<String, Phase>,
+    /// The Mesh's settings as last seen: deleting the Mesh object switches nothing off.
+    pub mesh: Option<MeshSpec>,
+    /// Covered addresses of unknown nodes are dropped: every pair has once been Sending since the flag was
+    /// turned on.
+    pub drop_unknown: bool,
+    /// The highest generation this node has used.
+    pub generation: u64,
+    /// The numbers that the kernel's maps know peers and identities by.
+    pub numbers: Numbers,
+}
+
+/// Numbers given to peers and identities; each is given once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Numbers {
+    peers: BTreeMap<String, u32>,
+    last_peer: u32,
+    identities: Vec<(Identity, u32)>,
+    last_identity: u32,
+}
+
+/// Why the memory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// Not readable.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Not what this program writes.
+    #[error(
+        "{} is damaged; without the phases in it this node could send in clear to peers that refuse that. \
+         Restore it, or remove it to start with what the Mesh's status says",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Written by a newer keyd.
+    #[error("{} has version {version}, this keyd knows {VERSION}: use the newer keyd", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// Not writable.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Memory {
+    /// What is remembered in this state directory; empty if there is no file yet.
+    pub fn load(state_dir: &Path) -> Result<Self, MemoryError> {
+        let path = state_dir.join(FILE_NAME);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(MemoryError::Read { path, source }),
+        };
+        let memory: Self = match serde_json::from_slice(&bytes) {
+            Ok(memory) => memory,
+            Err(source) => return Err(MemoryError::Damaged { path, source }),
+        };
+        if memory.version > VERSION {
+            return Err(MemoryError::Version { path, version: memory.version });
+        }
+        Ok(memory)
+    }
+
+    /// Writes it, so that a power cut leaves the old or the new.
+    pub fn save(&self, state_dir: &Path) -> Result<(), MemoryError> {
+        let path = state_dir.join(FILE_NAME);
+        let current = Self { version: VERSION, ..self.clone() };
+        let bytes = serde_json::to_vec_pretty(&current).expect("maps with text keys are JSON");
+        durable::write(&path, &bytes, 0o600).map_err(|source| MemoryError::Write { path, source })
+    }
+}
+
+impl Numbers {
+    /// The number of the peer with this name, given now if it has none; never 0.
+    pub fn peer(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.peers.get(name) {
+            return *number;
+        }
+        self.last_peer += 1;
+        self.peers.insert(name.to_owned(), self.last_peer);
+        self.last_peer
+    }
+
+    /// The number of an identity, given now if it has none; never 0.
+    pub fn identity(&mut self, identity: &Identity) -> u32 {
+        match self.identities.binary_search_by(|(known, _)| known.cmp(identity)) {
+            Ok(found) => self.identities[found].1,
+            Err(place) => {
+                self.last_identity += 1;
+                self.identities.insert(place, (identity.clone(), self.last_identity));
+                self.last_identity
+            }
+        }
+    }
+
+    /// Forgets all but these; the numbers forgotten are not given again.
+    pub fn retain(&mut self, mut peer: impl FnMut(&str) -> bool, mut identity: impl FnMut(&Identity) -> bool) {
+        self.peers.retain(|name, _| peer(name));
+        self.identities.retain(|(known, _)| identity(known));
+    }
+}

@@ -1,0 +1,150 @@
+//! keyd's flags, parsed into values that cannot be wrong.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Hauberk's daemon.
+#[derive(Debug, Parser)]
+#[command(name = "keyd", version, about, disable_help_subcommand = true)]
+pub struct Options {
+    /// What this process does.
+    #[command(subcommand)]
+    pub role: Role,
+}
+
+/// The two roles of one binary.
+#[derive(Debug, Subcommand)]
+pub enum Role {
+    /// Run on a node: keep its kernel and its tunnels as the cluster's objects say.
+    Node(NodeOptions),
+    /// Run once in the cluster: sum up the flip in the Mesh's status.
+    Controller(ControllerOptions),
+}
+
+/// Flags of `keyd node`.
+#[derive(Clone, Debug, Args)]
+pub struct NodeOptions {
+    /// Where the cluster's objects come from: dir:PATH, a directory of manifests.
+    #[arg(long, env = "KEYD_SOURCE", value_name = "SOURCE")]
+    pub source: SourceSpec,
+    /// This node's name, as its Node object says.
+    #[arg(long, env = "KEYD_NODE", value_name = "NAME")]
+    pub node: String,
+    /// Where keys and phases are kept; on tmpfs, so that keys never reach a disk.
+    #[arg(long, env = "KEYD_STATE_DIR", value_name = "DIR", default_value = "/run/hauberk")]
+    pub state_dir: PathBuf,
+    /// Where programs and maps are pinned; on a bpf filesystem.
+    #[arg(long, env = "KEYD_PIN_DIR", value_name = "DIR", default_value = "/sys/fs/bpf/hauberk")]
+    pub pin_dir: PathBuf,
+    /// The cgroup whose processes belong to this node; reserved for Service translation.
+    #[arg(long, env = "KEYD_CGROUP", value_name = "DIR", default_value = "/sys/fs/cgroup")]
+    pub cgroup: PathBuf,
+    /// Where lanes put their sockets for `wg show`.
+    #[arg(long, env = "KEYD_UAPI_DIR", value_name = "DIR", default_value = "/var/run/wireguard")]
+    pub uapi_dir: PathBuf,
+    /// Health, metrics and state: unix:PATH, or a loopback address and port. [default: unix:STATE_DIR/keyd.sock]
+    #[arg(long, env = "KEYD_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<Listen>,
+}
+
+impl NodeOptions {
+    /// Where to serve.
+    pub fn listen(&self) -> Listen {
+        self.listen.clone().unwrap_or_else(|| Listen::Unix(self.state_dir.join("keyd.sock")))
+    }
+}
+
+/// Flags of `keyd controller`.
+#[derive(Clone, Debug, Args)]
+pub struct ControllerOptions {
+    /// Where the cluster's objects come from: dir:PATH, a directory of manifests.
+    #[arg(long, env = "KEYD_SOURCE", value_name = "SOURCE")]
+    pub source: SourceSpec,
+}
+
+/// A source of cluster objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceSpec {
+    /// A directory of manifests; whoever can write it is trusted.
+    Dir(PathBuf),
+}
+
+impl FromStr for SourceSpec {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once(':') {
+            Some(("dir", path)) if !path.is_empty() => Ok(Self::Dir(path.into())),
+            _ if text == "kube" => Err("the source `kube` is not in this version; use dir:PATH"),
+            _ => Err("expected dir:PATH"),
+        }
+    }
+}
+
+/// Where health, metrics and state are served: nothing that another machine could reach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A unix socket.
+    Unix(PathBuf),
+    /// A loopback address.
+    Loopback(SocketAddr),
+}
+
+impl FromStr for Listen {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("unix:").filter(|path| !path.is_empty()) {
+            return Ok(Self::Unix(path.into()));
+        }
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(Self::Loopback(address)),
+            Ok(_) => Err("only a loopback address or unix:PATH: what is served is not for other machines"),
+            Err(_) => Err("expected unix:PATH or a loopback address with a port, such as 127.0.0.1:9240"),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Loopback(address) => address.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kube_source_is_refused_with_a_word_that_says_why() {
+        let error = SourceSpec::from_str("kube").expect_err("not in this version");
+        assert!(error.contains("not in this version"));
+        assert_eq!(SourceSpec::from_str("dir:/x"), Ok(SourceSpec::Dir("/x".into())));
+        assert!(SourceSpec::from_str("dir:").is_err());
+    }
+
+    #[test]
+    fn an_address_that_others_could_reach_is_refused() {
+        assert!(Listen::from_str("0.0.0.0:9240").is_err());
+        assert!(Listen::from_str("127.0.0.1:9240").is_ok());
+        assert!(Listen::from_str("[::1]:9240").is_ok());
+        assert!(Listen::from_str("unix:").is_err());
+    }
+
+    #[test]
+    fn every_flag_of_the_node_parses() {
+        let options = Options::try_parse_from([
+            "keyd", "node", "--source", "dir:/m", "--node", "a", "--state-dir", "/s", "--pin-dir", "/p", "--cgroup",
+            "/c", "--uapi-dir", "/u", "--listen", "unix:/s/x.sock",
+        ])
+        .expect("valid flags");
+        assert!(matches!(options.role, Role::Node(node) if node.listen() == Listen::Unix("/s/x.sock".into())));
+    }
+}

@@ -1,0 +1,120 @@
+//! The cluster as keyd uses it: typed objects by name, with nothing left to parse.
+//!
+//! A [`Snapshot`] is built from whatever source there is; conflicts between objects are settled here
+//! ([`Snapshot::claims`]), the same on every node.
+
+pub mod claims;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use hauberk_api::{ExternalPeer, Mesh, MeshStatus, NodeTunnel};
+use ipnet::IpNet;
+use k8s_openapi::jiff::Timestamp;
+
+pub use claims::{Claims, Conflict};
+
+/// All objects of the cluster that keyd looks at, at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Nodes by name.
+    pub nodes: BTreeMap<String, Node>,
+    /// Namespaces by name.
+    pub namespaces: BTreeMap<String, Namespace>,
+    /// Pods by namespace and name.
+    pub pods: BTreeMap<ObjectName, Pod>,
+    /// ServiceAccounts.
+    pub service_accounts: BTreeMap<ObjectName, ServiceAccount>,
+    /// The Mesh named `default`.
+    pub mesh: Option<Mesh>,
+    /// The Mesh's status, which has a file of its own in a directory of manifests.
+    pub mesh_status: Option<MeshStatus>,
+    /// NodeTunnels by name.
+    pub tunnels: BTreeMap<String, NodeTunnel>,
+    /// ExternalPeers by name.
+    pub external_peers: BTreeMap<String, ExternalPeer>,
+}
+
+/// Namespace and name of an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl std::fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// When an object was made, and its UID: who was first decides a conflict.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// `metadata.creationTimestamp`.
+    pub created: Option<Timestamp>,
+    /// `metadata.uid`.
+    pub uid: Option<String>,
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Node {
+    /// Its age and UID.
+    pub origin: Origin,
+    /// Prefixes from which its pods get their addresses.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Its InternalIPs.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Namespace {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A service account.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServiceAccount {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pod {
+    /// Its age and UID.
+    pub origin: Origin,
+    /// The node it is bound to.
+    pub node: Option<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Addresses that it may also use as a source, by annotation.
+    pub extra_addresses: Vec<IpAddr>,
+    /// It shares its node's network namespace and has no address of its own.
+    pub host_network: bool,
+    /// Succeeded or Failed: its addresses may be somebody else's by now.
+    pub finished: bool,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its ServiceAccount's name.
+    pub service_account: String,
+}
+
+impl Pod {
+    /// Whether the addresses in its status are its own.
+    pub fn owns_addresses(&self) -> bool {
+        !self.host_network && !self.finished
+    }
+}
+
+impl Snapshot {
+    /// The Mesh's status, from wherever it is kept.
+    pub fn mesh_status(&self) -> Option<&MeshStatus> {
+        self.mesh_status.as_ref().or_else(|| self.mesh.as_ref()?.status.as_ref())
+    }
+}
