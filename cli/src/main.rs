@@ -1,2 +1,80 @@
-//! To be written.
-fn main() {}
+//! `hauberk`, the user's command; also `kubectl hauberk`, when it is installed as `kubectl-hauberk`.
+//!
+//! Exit codes: 0 done; 1 it failed, with one line on standard error that says what, where and what to do
+//! (the demo: a step did not hold); 2 wrong usage.
+
+use std::{io::Write, process::ExitCode};
+
+use anstream::eprintln;
+use owo_colors::OwoColorize;
+
+mod args;
+mod demo;
+mod encryption;
+mod source;
+mod status;
+
+use args::{Cli, Command, Output, Part, SwitchArgs};
+use encryption::Outcome;
+use source::Source;
+
+fn main() -> ExitCode {
+    match run(Cli::from_process().command) {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{} {error:#}", "hauberk:".red().bold());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Demo(args) => return demo::run(args.output.output),
+        Command::Status(args) => {
+            let Source::Dir(dir) = args.source.source;
+            let status = status::read(&dir)?;
+            print(&match args.output.output {
+                Output::Table => status::table::render(&status),
+                Output::Json => serde_json::to_string(&status)? + "\n",
+            })?;
+        }
+        Command::Enable(args) => switch(args, true)?,
+        Command::Disable(args) => switch(args, false)?,
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut args::named(false), "hauberk", &mut script);
+            std::io::stdout().write_all(&script)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn switch(args: SwitchArgs, enabled: bool) -> anyhow::Result<()> {
+    let Part::Encryption = args.part;
+    let Source::Dir(dir) = args.source.source;
+    let word = if enabled { "enabled" } else { "disabled" };
+    let text = match encryption::set_enabled(&dir, enabled)? {
+        Outcome::Changed(path) => format!(
+            "encryption {word} in {}; watch it take effect with: hauberk status --source dir:{}\n",
+            path.display(),
+            dir.display()
+        ),
+        Outcome::Unchanged(path) => format!("encryption was {word} already in {}\n", path.display()),
+    };
+    print(&text)?;
+    Ok(())
+}
+
+/// Prints on standard output, where colours stay only on a terminal. Unlike `print!` it does not panic when the
+/// reader has gone.
+fn print(text: &str) -> std::io::Result<()> {
+    anstream::stdout().write_all(text.as_bytes())
+}
+
+/// Whether the reader of our output has gone, as `| head` does.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    kind == Some(std::io::ErrorKind::BrokenPipe)
+}

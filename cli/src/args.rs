@@ -1,0 +1,157 @@
+//! The command line of `hauberk`, which is also `kubectl hauberk` when it runs under that name.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::source::Source;
+
+/// Transparent pod-to-pod encryption for Kubernetes: try it, switch it on and off, see its state.
+#[derive(Debug, Parser)]
+#[command(name = "hauberk", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show on this machine, in network namespaces, how pod traffic becomes ciphertext (as root).
+    Demo(DemoArgs),
+    /// Show the mesh: its phase, its nodes, each pair of nodes, and what was dropped.
+    Status(StatusArgs),
+    /// Switch a part of the mesh on.
+    Enable(SwitchArgs),
+    /// Switch a part of the mesh off.
+    Disable(SwitchArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell that will read it.
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SwitchArgs {
+    /// Which part.
+    pub part: Part,
+    #[command(flatten)]
+    pub source: SourceArgs,
+}
+
+/// A part of the mesh with a switch of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// `spec.encryption.enabled` of the Mesh.
+    Encryption,
+}
+
+#[derive(Debug, Args)]
+pub struct SourceArgs {
+    /// Where the mesh's objects are: dir:PATH for a directory of manifests.
+    #[arg(long, env = "HAUBERK_SOURCE", value_name = "dir:PATH")]
+    pub source: Source,
+}
+
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// The name under which kubectl finds the plugin `kubectl hauberk`.
+const PLUGIN: &str = "kubectl-hauberk";
+
+impl Cli {
+    /// Parses the process's own arguments; usage errors and `--help` end the process as clap does.
+    pub fn from_process() -> Self {
+        let argv0 = std::env::args_os().next().map(PathBuf::from);
+        let matches = named(is_plugin(argv0.as_deref())).get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// The command as help and completions spell it.
+pub fn named(plugin: bool) -> clap::Command {
+    let command = Cli::command();
+    if plugin {
+        command.bin_name("kubectl hauberk").display_name(PLUGIN)
+    } else {
+        command
+    }
+}
+
+fn is_plugin(argv0: Option<&std::path::Path>) -> bool {
+    argv0
+        .and_then(|path| path.file_name())
+        .is_some_and(|name| name == PLUGIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        named(false).debug_assert();
+        named(true).debug_assert();
+    }
+
+    #[test]
+    fn enable_and_disable_take_the_part_and_the_source() {
+        let cli = Cli::try_parse_from(["hauberk", "enable", "encryption", "--source", "dir:/m"]).unwrap();
+        let Command::Enable(args) = cli.command else {
+            panic!("{cli:?}")
+        };
+        assert_eq!(args.part, Part::Encryption);
+        assert_eq!(args.source.source, Source::Dir("/m".into()));
+        assert!(Cli::try_parse_from(["hauberk", "enable", "--source", "dir:/m"]).is_err());
+    }
+
+    #[test]
+    fn status_prints_a_table_unless_told_otherwise() {
+        let output = |args: &[&str]| {
+            let cli = Cli::try_parse_from([&["hauberk", "status", "--source", "dir:/m"], args].concat());
+            let Command::Status(status) = cli.unwrap().command else {
+                panic!()
+            };
+            status.output.output
+        };
+        assert_eq!(output(&[]), Output::Table);
+        assert_eq!(output(&["-o", "json"]), Output::Json);
+    }
+
+    #[test]
+    fn argv0_decides_whether_kubectl_started_it() {
+        assert!(is_plugin(Some(Path::new("/usr/local/bin/kubectl-hauberk"))));
+        assert!(!is_plugin(Some(Path::new("/usr/bin/hauberk"))));
+        assert!(!is_plugin(None));
+        assert!(named(true).render_usage().to_string().contains("kubectl hauberk"));
+    }
+}
