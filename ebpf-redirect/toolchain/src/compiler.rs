@@ -92,17 +92,29 @@ fn has_compiled_core(rustc: &Path) -> bool {
     let Some(dir) = stdout(Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET])) else {
         return false;
     };
-    let Ok(entries) = Path::new(&dir).read_dir() else { return false };
-    entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
+    let Ok(entries) = Path::new(&dir).read_dir() else {
+        return false;
+    };
+    entries
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().starts_with("libcore-"))
 }
 
 fn nightly_has_sources() -> bool {
-    stdout(Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"]))
-        .is_some_and(|root| Path::new(&root).join("lib/rustlib/src/rust/library/core").is_dir())
+    stdout(Command::new("rustup").args(["run", "nightly", "rustc", "--print", "sysroot"])).is_some_and(
+        |root| {
+            Path::new(&root)
+                .join("lib/rustlib/src/rust/library/core")
+                .is_dir()
+        },
+    )
 }
 
 fn stdout(command: &mut Command) -> Option<String> {
     // A build script of a clippy run sees wrappers' variables; they would change what rustc prints.
     let output = command.env_remove("RUSTUP_TOOLCHAIN").output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

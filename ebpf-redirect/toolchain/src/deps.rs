@@ -36,7 +36,10 @@ mod tests {
 
     #[test]
     fn sources_of_a_rule_are_split_at_unescaped_spaces() {
-        assert_eq!(sources("/o/a: /s/main.rs /s/with\\ space.rs\n"), ["/s/main.rs", "/s/with space.rs"]);
+        assert_eq!(
+            sources("/o/a: /s/main.rs /s/with\\ space.rs\n"),
+            ["/s/main.rs", "/s/with space.rs"]
+        );
         assert!(sources("").is_empty());
     }
 }

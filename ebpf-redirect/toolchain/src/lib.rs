@@ -49,10 +49,16 @@ pub fn build(crate_dir: &Path, bins: &[&str]) -> Result<(), BuildError> {
     let out_dir = PathBuf::from(variable("OUT_DIR")?);
     let arch = variable("CARGO_CFG_TARGET_ARCH")?;
     if variable("CARGO_CFG_TARGET_ENDIAN")? != "little" {
-        return Err(BuildError("eBPF programs are built for little-endian machines only".into()));
+        return Err(BuildError(
+            "eBPF programs are built for little-endian machines only".into(),
+        ));
     }
-    let crate_dir = fs::canonicalize(crate_dir)
-        .map_err(|e| BuildError(format!("the eBPF crate {} cannot be read: {e}", crate_dir.display())))?;
+    let crate_dir = fs::canonicalize(crate_dir).map_err(|e| {
+        BuildError(format!(
+            "the eBPF crate {} cannot be read: {e}",
+            crate_dir.display()
+        ))
+    })?;
     let compiler = Compiler::find()?;
     let linker = compiler::find_linker()?;
 
@@ -79,10 +85,14 @@ pub fn build(crate_dir: &Path, bins: &[&str]) -> Result<(), BuildError> {
         format!("-Clinker={}", linker.display()),
     ];
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    let status =
-        cargo.status().map_err(|e| BuildError(format!("cargo cannot be started for the eBPF crate: {e}")))?;
+    let status = cargo
+        .status()
+        .map_err(|e| BuildError(format!("cargo cannot be started for the eBPF crate: {e}")))?;
     if !status.success() {
-        return Err(BuildError(format!("the eBPF crate {} does not build ({status})", crate_dir.display())));
+        return Err(BuildError(format!(
+            "the eBPF crate {} does not build ({status})",
+            crate_dir.display()
+        )));
     }
 
     let built = target_dir.join(compiler::TARGET).join("release");
@@ -116,13 +126,20 @@ fn forget_outer_cargo(cargo: &mut Command) {
 }
 
 fn variable(name: &str) -> Result<String, BuildError> {
-    env::var(name)
-        .map_err(|_| BuildError(format!("{name} is not set: hauberk_toolchain::build is for build scripts")))
+    env::var(name).map_err(|_| {
+        BuildError(format!(
+            "{name} is not set: hauberk_toolchain::build is for build scripts"
+        ))
+    })
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), BuildError> {
     let copied: io::Result<u64> = fs::copy(from, to);
-    copied
-        .map(|_| ())
-        .map_err(|e| BuildError(format!("{} cannot be copied to {}: {e}", from.display(), to.display())))
+    copied.map(|_| ()).map_err(|e| {
+        BuildError(format!(
+            "{} cannot be copied to {}: {e}",
+            from.display(),
+            to.display()
+        ))
+    })
 }
