@@ -26,8 +26,6 @@ const VERSION: u32 = 1;
 #[serde(default)]
 pub struct Memory {
     version: u32,
-    /// Rises with every start; told in control messages, so that peers see the restart.
-    pub epoch: u64,
     /// Phase of the pair with each node, as last applied.
     pub phases: BTreeMap<String, Phase>,
     /// The Mesh's settings as last seen: deleting the Mesh object switches nothing off.

@@ -16,15 +16,11 @@
 //!
 //! It never goes back because only the peer says so, and it never persists anything itself.
 
-mod exchange;
 mod phase;
-#[cfg(test)]
-mod simulation;
 
 use std::time::{Duration, Instant};
 
 use crate::control_message::ControlMessage;
-use exchange::Exchange;
 
 pub use phase::{Phase, Want};
 
@@ -79,4 +75,36 @@ pub enum Action {
     Send(ControlMessage),
     /// Open session 0 to the peer now.
     Connect,
+}
+
+/// One pair of nodes, seen from this node.
+#[derive(Clone, Debug)]
+pub struct Pair;
+
+impl Pair {
+    /// A pair in the phase that the memory has, or [`crate::compute::PairFacts::initial`]. `epoch` is random,
+    /// another at every start of keyd. Its first action is to apply that phase.
+    pub fn new(_phase: Phase, _epoch: u64, _now: Instant) -> Self {
+        todo!()
+    }
+
+    /// Takes in what happened and says what to do.
+    pub fn step(&mut self, _input: Input, _now: Instant) -> Vec<Action> {
+        todo!()
+    }
+
+    /// When it needs a [`Input::Tick`] at the latest.
+    pub fn deadline(&self) -> Instant {
+        todo!()
+    }
+
+    /// The phase that the kernel has.
+    pub fn phase(&self) -> Phase {
+        todo!()
+    }
+
+    /// The peer's phase, as last told in this epoch of ours.
+    pub fn peer_phase(&self) -> Option<Phase> {
+        todo!()
+    }
 }

@@ -1,0 +1,1 @@
+//! Own objects into the directory.
