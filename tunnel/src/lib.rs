@@ -5,9 +5,13 @@
 //! What comes: one `recvmsg` → session by receiver index → opened → source checked → coalesced → TUN.
 //! It knows WireGuard and IP, and nothing of Kubernetes or eBPF.
 
+mod core;
 mod drop_reason;
 mod lane;
 pub mod packet;
+mod peers;
+mod socket;
+mod tun;
 
 pub use boringtun::x25519;
 pub use drop_reason::{DropReason, Drops};

@@ -48,6 +48,8 @@ pub struct LaneConfig {
     pub tun_name: String,
     /// MTU of the TUN in bytes; `None` leaves the device's own.
     pub tun_mtu: Option<u32>,
+    /// Whether the lane sets the TUN up; else it stays as it is.
+    pub tun_up: bool,
     /// UDP port; 0 takes any that is free.
     pub listen_port: u16,
     /// `None`: a throw-away key stands in until one is set by the userspace API.

@@ -1,0 +1,1 @@
+//! Two lanes over channels, without devices.
