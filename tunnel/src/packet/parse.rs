@@ -119,11 +119,7 @@ impl<'a> Packet<'a> {
             protocol: header[9],
             l4: header_len,
             fragment,
-            extensions: if header_len == 20 {
-                Extensions::None
-            } else {
-                Extensions::Copyable
-            },
+            extensions: v4_options(&bytes[20..header_len]),
         })
     }
 
@@ -271,6 +267,30 @@ impl<'a> Packet<'a> {
             Version::V6 => true,
         }
     }
+}
+
+/// Judges IPv4 options (RFC 791 §3.1).
+fn v4_options(mut options: &[u8]) -> Extensions {
+    const END: u8 = 0;
+    const NOP: u8 = 1;
+    const LOOSE_ROUTE: u8 = 131;
+    const STRICT_ROUTE: u8 = 137;
+    if options.is_empty() {
+        return Extensions::None;
+    }
+    while let [kind, rest @ ..] = options {
+        options = match (*kind, rest) {
+            (END, _) => break,
+            (NOP, rest) => rest,
+            // The destination is not the final one, for which the transport's checksum is made.
+            (LOOSE_ROUTE | STRICT_ROUTE, _) => return Extensions::Pinning,
+            (_, [len, ..]) if *len >= 2 && usize::from(*len) <= options.len() => {
+                &options[usize::from(*len)..]
+            }
+            _ => return Extensions::Pinning,
+        };
+    }
+    Extensions::Copyable
 }
 
 impl Extensions {
