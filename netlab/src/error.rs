@@ -51,6 +51,16 @@ pub enum LabError {
     /// The fabric's eBPF program.
     #[error("the fabric's eBPF program: {0}")]
     Program(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Something that was waited for did not happen.
+    #[error("not so within {} s: {what}\n{seen}", after.as_secs())]
+    Late {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        after: std::time::Duration,
+        /// What was there instead.
+        seen: String,
+    },
     /// Packet capture.
     #[error("capture on the fabric")]
     Capture(#[from] pcap::Error),
