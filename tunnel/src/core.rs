@@ -32,7 +32,8 @@ use crate::packet::{Coalescer, Cutter, VnetHdr};
 use crate::peers::Peers;
 use crate::socket::{Batch, RECEIVE_BUFFER, SendError};
 use batch::SendBatch;
-pub(crate) use configure::PeerChange;
+pub(crate) use configure::{Allow, PeerChange};
+pub(crate) use control::MAX_CONTROL;
 pub(crate) use tick::TICK;
 
 /// Handshakes a lane answers each second before it asks for cookies. boringtun's own device takes 100; an
@@ -75,7 +76,12 @@ impl Identity {
             StaticSecret::from(*bytes)
         });
         let public = PublicKey::from(&private);
-        Self { private, public, limiter: Arc::new(RateLimiter::new(&public, HANDSHAKES_PER_SECOND)), given }
+        Self {
+            private,
+            public,
+            limiter: Arc::new(RateLimiter::new(&public, HANDSHAKES_PER_SECOND)),
+            given,
+        }
     }
 }
 
@@ -137,7 +143,9 @@ impl Core {
         let stats = self.peers.iter().map(|(_, peer)| PeerStats {
             public_key: peer.public_key,
             endpoint: peer.endpoint,
-            last_handshake: peer.last_handshake.map(|(at, _)| now.saturating_duration_since(at)),
+            last_handshake: peer
+                .last_handshake
+                .map(|(at, _)| now.saturating_duration_since(at)),
             last_handshake_at: peer.last_handshake.map(|(_, at)| at),
             tx_bytes: peer.tx_bytes,
             rx_bytes: peer.rx_bytes,

@@ -12,9 +12,11 @@ pub mod packet;
 mod peers;
 mod socket;
 mod tun;
+pub mod uapi;
 
 pub use boringtun::x25519;
 pub use drop_reason::{DropReason, Drops};
 pub use lane::{
-    Lane, LaneConfig, LaneError, LaneEvent, LaneEventKind, LaneStats, Offloads, PeerConfig, PeerStats, QueueGauge,
+    Lane, LaneConfig, LaneError, LaneEvent, LaneEventKind, LaneStats, Offloads, PeerConfig, PeerStats,
+    QueueGauge,
 };

@@ -95,17 +95,24 @@ impl Peers {
 
     /// The peer last heard from at a UDP endpoint. Looks at every peer.
     pub(crate) fn by_endpoint(&self, endpoint: SocketAddr) -> Option<PeerId> {
-        self.iter().find(|(_, peer)| peer.endpoint == Some(endpoint)).map(|(id, _)| id)
+        self.iter()
+            .find(|(_, peer)| peer.endpoint == Some(endpoint))
+            .map(|(id, _)| id)
     }
 
     /// # Panics
     /// When the peer was removed: ids are used within one call of the lane, in which none is.
     pub(crate) fn peer(&mut self, id: PeerId) -> &mut Peer {
-        self.peers[id.0].as_mut().expect("an id is looked up in the same call that uses it")
+        self.peers[id.0]
+            .as_mut()
+            .expect("an id is looked up in the same call that uses it")
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PeerId, &Peer)> {
-        self.peers.iter().enumerate().filter_map(|(n, peer)| Some((PeerId(n), peer.as_ref()?)))
+        self.peers
+            .iter()
+            .enumerate()
+            .filter_map(|(n, peer)| Some((PeerId(n), peer.as_ref()?)))
     }
 
     pub(crate) fn ids(&self) -> Vec<PeerId> {

@@ -55,8 +55,8 @@ pub(crate) struct Received {
 pub(crate) enum SendError {
     /// Longer than the path's MTU allows.
     TooBig,
-    /// Anything else.
-    Other(io::Error),
+    /// Refused for any other reason.
+    Other,
 }
 
 /// The socket.
@@ -74,7 +74,10 @@ impl Socket {
     pub(crate) fn bind(port: u16, want: Offloads) -> Result<Self, LaneError> {
         match Self::bind_family(true, port, want) {
             Err(LaneError::Socket { source, .. })
-                if matches!(source.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) =>
+                if matches!(
+                    source.raw_os_error(),
+                    Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+                ) =>
             {
                 Self::bind_family(false, port, want)
             }
@@ -87,32 +90,53 @@ impl Socket {
         let fd = option::open(ipv6).map_err(step("socket"))?;
         if ipv6 {
             option::set(&fd, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 0).map_err(step("IPV6_V6ONLY"))?;
-            option::set(&fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO)
-                .map_err(step("IPV6_MTU_DISCOVER"))?;
-            option::set(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1).map_err(step("IPV6_RECVTCLASS"))?;
+            option::set(
+                &fd,
+                libc::IPPROTO_IPV6,
+                libc::IPV6_MTU_DISCOVER,
+                libc::IPV6_PMTUDISC_DO,
+            )
+            .map_err(step("IPV6_MTU_DISCOVER"))?;
+            option::set(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)
+                .map_err(step("IPV6_RECVTCLASS"))?;
         }
         // On an IPv6 socket these hold for its mapped addresses.
         option::set(&fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO)
             .map_err(step("IP_MTU_DISCOVER"))?;
         option::set(&fd, libc::IPPROTO_IP, libc::IP_RECVTOS, 1).map_err(step("IP_RECVTOS"))?;
-        for (forced, plain) in [(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF), (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF)] {
+        for (forced, plain) in [
+            (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF),
+            (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF),
+        ] {
             // Without CAP_NET_ADMIN the system's limit (net.core.[rw]mem_max) has to do.
             if option::set(&fd, libc::SOL_SOCKET, forced, BUFFER_BYTES).is_err() {
                 option::set(&fd, libc::SOL_SOCKET, plain, BUFFER_BYTES).map_err(step("SO_RCVBUF"))?;
             }
         }
-        let any: IpAddr = if ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let any: IpAddr = if ipv6 {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        };
         let wanted = RawAddress::new(SocketAddr::new(any, port), ipv6);
         option::bind(&fd, &wanted).map_err(|source| match source.raw_os_error() {
             Some(libc::EADDRINUSE) => LaneError::PortInUse { port },
             _ => LaneError::Socket { what: "bind", source },
         })?;
-        let port = option::local_address(&fd).map_err(step("getsockname"))?.map_or(port, |a| a.port());
+        let port = option::local_address(&fd)
+            .map_err(step("getsockname"))?
+            .map_or(port, |a| a.port());
 
         // Setting a segment size of 0 changes nothing and tells whether the kernel knows the option.
         let segmentation = want.udp_segment && option::set(&fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
         let coalescing = want.udp_gro && option::set(&fd, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
-        Ok(Self { fd, ipv6, port, segmentation, coalescing })
+        Ok(Self {
+            fd,
+            ipv6,
+            port,
+            segmentation,
+            coalescing,
+        })
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -150,15 +174,20 @@ impl Socket {
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EMSGSIZE | libc::EINVAL)) => {
                     return Err(SendError::TooBig);
                 }
-                result => return result.map_err(SendError::Other),
+                result => return result.map_err(|_| SendError::Other),
             }
         }
         for datagram in batch.bytes.chunks(batch.segment.max(1)) {
-            let single = Batch { bytes: datagram, segment: datagram.len(), ..*batch };
-            self.send_message(&single, None).map_err(|error| match error.raw_os_error() {
-                Some(libc::EMSGSIZE) => SendError::TooBig,
-                _ => SendError::Other(error),
-            })?;
+            let single = Batch {
+                bytes: datagram,
+                segment: datagram.len(),
+                ..*batch
+            };
+            self.send_message(&single, None)
+                .map_err(|error| match error.raw_os_error() {
+                    Some(libc::EMSGSIZE) => SendError::TooBig,
+                    _ => SendError::Other,
+                })?;
         }
         Ok(())
     }
@@ -166,8 +195,10 @@ impl Socket {
     fn send_message(&self, batch: &Batch, segment: Option<u16>) -> io::Result<()> {
         let mut to = RawAddress::new(batch.to, self.ipv6);
         let mut control = [0_u64; CONTROL_WORDS];
-        let mut piece =
-            libc::iovec { iov_base: batch.bytes.as_ptr().cast_mut().cast(), iov_len: batch.bytes.len() };
+        let mut piece = libc::iovec {
+            iov_base: batch.bytes.as_ptr().cast_mut().cast(),
+            iov_len: batch.bytes.len(),
+        };
         // SAFETY: `msghdr` is plain old data, for which all zeros is a valid value.
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
         message.msg_name = to.as_mut_ptr().cast();
@@ -196,14 +227,21 @@ impl Socket {
         }
         // SAFETY: name, iovec and control point at live memory of the lengths given; the kernel only reads.
         let sent = unsafe { libc::sendmsg(self.fd.as_raw_fd(), &message, 0) };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        if sent < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
     }
 
     /// Receives into `buffer`; `None` when nothing waits.
     pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Received>> {
         let mut from = RawAddress::empty();
         let mut control = [0_u64; CONTROL_WORDS];
-        let mut piece = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        let mut piece = libc::iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: buffer.len(),
+        };
         // SAFETY: `msghdr` is plain old data, for which all zeros is a valid value.
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
         message.msg_name = from.as_mut_ptr().cast();
@@ -303,9 +341,19 @@ mod tests {
         for offloads in [Offloads::default(), Offloads::NONE] {
             let (mut a, b, to) = pair(offloads);
             let bytes = vec![7; 1_000 * 3 + 10];
-            a.send(&Batch { to, tos: 2, bytes: &bytes, segment: 1_000 }).expect("sends");
+            a.send(&Batch {
+                to,
+                tos: 2,
+                bytes: &bytes,
+                segment: 1_000,
+            })
+            .expect("sends");
             let received = receive_all(&b, bytes.len());
-            assert!(received.iter().all(|r| r.tos == 2 && r.from.ip() == Ipv4Addr::LOCALHOST));
+            assert!(
+                received
+                    .iter()
+                    .all(|r| r.tos == 2 && r.from.ip() == Ipv4Addr::LOCALHOST)
+            );
             let datagrams: usize = received.iter().map(|r| r.length.div_ceil(r.segment)).sum();
             assert_eq!(datagrams, 4);
         }

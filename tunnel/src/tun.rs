@@ -40,7 +40,12 @@ impl Tun {
     pub(crate) fn open(options: &TunOptions) -> Result<Self, LaneError> {
         let name = options.name;
         let bad = |c: char| c == '/' || c == '%' || c.is_whitespace() || c.is_control();
-        if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains(bad) || name == "." || name == ".." {
+        if name.is_empty()
+            || name.len() >= libc::IFNAMSIZ
+            || name.contains(bad)
+            || name == "."
+            || name == ".."
+        {
             return Err(LaneError::BadName(name.to_owned()));
         }
         let file = OpenOptions::new()
@@ -49,13 +54,21 @@ impl Tun {
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open("/dev/net/tun")
             .map_err(LaneError::NoTun)?;
-        let failed = |source| LaneError::Tun { name: name.to_owned(), source };
+        let failed = |source| LaneError::Tun {
+            name: name.to_owned(),
+            source,
+        };
 
         let mut request = request_for(name);
         request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
         ioctl_request(file.as_raw_fd(), libc::TUNSETIFF, &mut request).map_err(failed)?;
         // A persistent device keeps the size that its last user chose.
-        ioctl_pointer(file.as_raw_fd(), libc::TUNSETVNETHDRSZ, &(VNET_HEADER as libc::c_int)).map_err(failed)?;
+        ioctl_pointer(
+            file.as_raw_fd(),
+            libc::TUNSETVNETHDRSZ,
+            &(VNET_HEADER as libc::c_int),
+        )
+        .map_err(failed)?;
         ioctl_number(file.as_raw_fd(), libc::TUNSETPERSIST, options.persist.into()).map_err(failed)?;
         let offloads = probe_offloads(&file, options.offloads).map_err(failed)?;
 
@@ -77,7 +90,12 @@ impl Tun {
             request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
             ioctl_request(control.as_raw_fd(), libc::SIOCSIFFLAGS, &mut request).map_err(failed)?;
         }
-        Ok(Self { file, name: name.to_owned(), ifindex, offloads })
+        Ok(Self {
+            file,
+            name: name.to_owned(),
+            ifindex,
+            offloads,
+        })
     }
 
     /// Reads one packet with its header into `buffer`; `None` when no packet waits.
@@ -124,12 +142,18 @@ impl AsFd for Tun {
 
 /// Whether an error of read or write means that the device was deleted.
 pub(crate) fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EBADFD | libc::ENODEV | libc::ENXIO))
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EBADFD | libc::ENODEV | libc::ENXIO)
+    )
 }
 
 /// The transmit column "drop" is the fourth of eight behind the eight of receive (net/core/net-procfs.c).
 fn tx_dropped_in(table: &str, name: &str) -> Option<u64> {
-    let (_, numbers) = table.lines().filter_map(|line| line.split_once(':')).find(|(n, _)| n.trim() == name)?;
+    let (_, numbers) = table
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(n, _)| n.trim() == name)?;
     numbers.split_ascii_whitespace().nth(11)?.parse().ok()
 }
 
@@ -138,8 +162,17 @@ fn probe_offloads(file: &File, want: Offloads) -> io::Result<Offloads> {
     let uso = libc::TUN_F_USO4 | libc::TUN_F_USO6;
     let mut tries = [want; 4];
     tries[1].uso = false;
-    tries[2] = Offloads { tso: false, uso: false, ..want };
-    tries[3] = Offloads { checksum: false, tso: false, uso: false, ..want };
+    tries[2] = Offloads {
+        tso: false,
+        uso: false,
+        ..want
+    };
+    tries[3] = Offloads {
+        checksum: false,
+        tso: false,
+        uso: false,
+        ..want
+    };
     let mut last = io::Error::from_raw_os_error(libc::EINVAL);
     for mut granted in tries {
         granted.tso &= granted.checksum;
@@ -158,7 +191,10 @@ fn probe_offloads(file: &File, want: Offloads) -> io::Result<Offloads> {
 fn request_for(name: &str) -> libc::ifreq {
     // SAFETY: `ifreq` is plain old data, for which all zeros is a valid value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1].iter_mut().zip(name.bytes()) {
+    for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1]
+        .iter_mut()
+        .zip(name.bytes())
+    {
         *to = from as libc::c_char;
     }
     request
@@ -190,7 +226,11 @@ fn ioctl_number(fd: RawFd, code: libc::Ioctl, value: libc::c_ulong) -> io::Resul
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -208,8 +248,17 @@ mod tests {
     #[test]
     fn a_name_that_cannot_be_an_interfaces_is_refused() {
         for name in ["", "has space", "a/b", "sixteen-letters-", "wg%d", ".."] {
-            let options = TunOptions { name, mtu: None, up: false, persist: false, offloads: Offloads::NONE };
-            assert!(matches!(Tun::open(&options), Err(LaneError::BadName(_))), "{name:?}");
+            let options = TunOptions {
+                name,
+                mtu: None,
+                up: false,
+                persist: false,
+                offloads: Offloads::NONE,
+            };
+            assert!(
+                matches!(Tun::open(&options), Err(LaneError::BadName(_))),
+                "{name:?}"
+            );
         }
     }
 }

@@ -27,7 +27,13 @@ pub(super) struct SendBatch {
 
 impl Default for SendBatch {
     fn default() -> Self {
-        Self { bytes: vec![0; MAX_BATCH_BYTES + SLACK].into(), length: 0, segment: 0, count: 0, way: None }
+        Self {
+            bytes: vec![0; MAX_BATCH_BYTES + SLACK].into(),
+            length: 0,
+            segment: 0,
+            count: 0,
+            way: None,
+        }
     }
 }
 
@@ -70,8 +76,12 @@ impl SendBatch {
         let way = self.way.take()?;
         let length = std::mem::take(&mut self.length);
         let count = std::mem::take(&mut self.count);
-        let batch =
-            Batch { to: way.to, tos: way.tos, bytes: &self.bytes[..length], segment: self.segment };
+        let batch = Batch {
+            to: way.to,
+            tos: way.tos,
+            bytes: &self.bytes[..length],
+            segment: self.segment,
+        };
         Some((way, count, batch))
     }
 }

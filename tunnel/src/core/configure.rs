@@ -44,7 +44,11 @@ impl From<PeerConfig> for PeerChange {
             endpoint: config.endpoint,
             keepalive: Some(config.persistent_keepalive.unwrap_or(0)),
             replace_allowed_ips: true,
-            allowed_ips: config.allowed_ips.into_iter().map(|net| (net, Allow::Add)).collect(),
+            allowed_ips: config
+                .allowed_ips
+                .into_iter()
+                .map(|net| (net, Allow::Add))
+                .collect(),
             control: Some(config.control),
             ..Self::default()
         }
@@ -56,7 +60,11 @@ impl Core {
     ///
     /// # Errors
     /// [`LaneError::BadPeer`] when the peer would be this lane itself.
-    pub(crate) fn change_peer(&mut self, change: PeerChange, edges: &mut impl Edges) -> Result<(), LaneError> {
+    pub(crate) fn change_peer(
+        &mut self,
+        change: PeerChange,
+        edges: &mut impl Edges,
+    ) -> Result<(), LaneError> {
         let public_key = PublicKey::from(change.public_key);
         if change.remove {
             self.remove_peer(&public_key);
@@ -157,6 +165,13 @@ impl Core {
 
 impl Identity {
     fn tunn(&self, peer: PublicKey, preshared_key: Option<[u8; 32]>, index: u32) -> Tunn {
-        Tunn::new(self.private.clone(), peer, preshared_key, None, index, Some(Arc::clone(&self.limiter)))
+        Tunn::new(
+            self.private.clone(),
+            peer,
+            preshared_key,
+            None,
+            index,
+            Some(Arc::clone(&self.limiter)),
+        )
     }
 }

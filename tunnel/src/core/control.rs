@@ -40,7 +40,9 @@ impl Core {
     /// Sends a control message, when there is a session or as soon as there is one.
     pub(crate) fn send_control(&mut self, id: PeerId, payload: &[u8], edges: &mut impl Edges) {
         let mut packet = [0; BUFFER];
-        let length = self.control_way(id).and_then(|(from, to)| datagram::build(from, to, payload, &mut packet));
+        let length = self
+            .control_way(id)
+            .and_then(|(from, to)| datagram::build(from, to, payload, &mut packet));
         let Some(length) = length else {
             return self.drops.add(DropReason::ControlUnroutable, 1);
         };

@@ -27,7 +27,11 @@ impl Core {
     pub(super) fn initiation(&mut self, datagram: &[u8], origin: Origin, edges: &mut impl Edges) {
         let mut answer = [0; MESSAGE_BUFFER];
         let initiation =
-            match self.identity.limiter.verify_packet(Some(origin.from.ip()), datagram, &mut answer) {
+            match self
+                .identity
+                .limiter
+                .verify_packet(Some(origin.from.ip()), datagram, &mut answer)
+            {
                 Ok(Packet::HandshakeInit(initiation)) => initiation,
                 Err(TunnResult::WriteToNetwork(cookie)) => {
                     self.drops.add(DropReason::UnderLoad, 1);
@@ -44,7 +48,10 @@ impl Core {
             return self.drops.add(DropReason::BadAuthentication, 1);
         };
         let peer = self.peers.peer(id);
-        match peer.tunn.decapsulate(Some(origin.from.ip()), datagram, &mut answer) {
+        match peer
+            .tunn
+            .decapsulate(Some(origin.from.ip()), datagram, &mut answer)
+        {
             TunnResult::WriteToNetwork(response) if response[0] == COOKIE_REPLY => {
                 self.drops.add(DropReason::UnderLoad, 1);
                 self.answer(origin.from, response, edges);
@@ -69,7 +76,10 @@ impl Core {
             return self.drops.add(DropReason::WrongIndex, 1);
         };
         let peer = self.peers.peer(id);
-        match peer.tunn.decapsulate(Some(origin.from.ip()), datagram, &mut answer) {
+        match peer
+            .tunn
+            .decapsulate(Some(origin.from.ip()), datagram, &mut answer)
+        {
             TunnResult::WriteToNetwork(cookie) if cookie[0] == COOKIE_REPLY => {
                 self.drops.add(DropReason::UnderLoad, 1);
                 self.answer(origin.from, cookie, edges);
@@ -92,7 +102,10 @@ impl Core {
             return self.drops.add(DropReason::WrongIndex, 1);
         };
         let peer = self.peers.peer(id);
-        if let TunnResult::Err(error) = peer.tunn.decapsulate(Some(origin.from.ip()), datagram, &mut unused) {
+        if let TunnResult::Err(error) = peer
+            .tunn
+            .decapsulate(Some(origin.from.ip()), datagram, &mut unused)
+        {
             self.drops.add(drop_reason(&error), 1);
         }
     }
@@ -111,14 +124,21 @@ impl Core {
     /// handshake tells it, long before its own timers would (15 s).
     pub(super) fn revive(&mut self, origin: Origin, edges: &mut impl Edges) {
         let Origin { from, now, .. } = origin;
-        let passed = |last: Option<Instant>, interval| last.is_none_or(|at| now.duration_since(at) >= interval);
+        let passed =
+            |last: Option<Instant>, interval| last.is_none_or(|at| now.duration_since(at) >= interval);
         if !passed(self.last_search, SEARCH_INTERVAL) {
             return;
         }
         self.last_search = Some(now);
-        let Some(id) = self.peers.by_endpoint(from) else { return };
+        let Some(id) = self.peers.by_endpoint(from) else {
+            return;
+        };
         let peer = self.peers.peer(id);
-        let interval = if peer.established { REVIVAL_INTERVAL_ESTABLISHED } else { REVIVAL_INTERVAL };
+        let interval = if peer.established {
+            REVIVAL_INTERVAL_ESTABLISHED
+        } else {
+            REVIVAL_INTERVAL
+        };
         if passed(peer.last_revival, interval) {
             peer.last_revival = Some(now);
             self.outbound(edges).handshake(id);
@@ -126,7 +146,15 @@ impl Core {
     }
 
     fn answer(&mut self, to: SocketAddr, message: &[u8], edges: &mut impl Edges) {
-        if edges.send(&Batch { to, tos: HANDSHAKE_TOS, bytes: message, segment: message.len() }).is_err() {
+        if edges
+            .send(&Batch {
+                to,
+                tos: HANDSHAKE_TOS,
+                bytes: message,
+                segment: message.len(),
+            })
+            .is_err()
+        {
             self.drops.add(DropReason::SendFailed, 1);
         }
     }

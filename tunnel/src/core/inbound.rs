@@ -42,11 +42,17 @@ impl Core {
         if bytes.is_empty() {
             return self.drops.add(DropReason::NotWireGuard, 1);
         }
-        let origin = Origin { from: received.from, tos: received.tos, now };
+        let origin = Origin {
+            from: received.from,
+            tos: received.tos,
+            now,
+        };
         for datagram in bytes.chunks(received.segment.max(1)) {
             match message_type(datagram) {
                 (Some(DATA), DATA_OVERHEAD..) => self.open(datagram, origin, edges),
-                (Some(kind), length) if (kind, length) == INITIATION => self.initiation(datagram, origin, edges),
+                (Some(kind), length) if (kind, length) == INITIATION => {
+                    self.initiation(datagram, origin, edges)
+                }
                 (Some(kind), length) if (kind, length) == RESPONSE => self.response(datagram, origin, edges),
                 (Some(kind), length) if (kind, length) == COOKIE_REPLY => self.cookie_reply(datagram, origin),
                 _ => self.drops.add(DropReason::NotWireGuard, 1),
@@ -62,7 +68,11 @@ impl Core {
             self.drops.add(DropReason::WrongIndex, 1);
             return self.revive(origin, edges);
         };
-        let result = self.peers.peer(id).tunn.decapsulate(None, datagram, &mut self.opened);
+        let result = self
+            .peers
+            .peer(id)
+            .tunn
+            .decapsulate(None, datagram, &mut self.opened);
         let (length, source) = match result {
             TunnResult::WriteToTunnelV4(packet, source) => (packet.len(), source.into()),
             TunnResult::WriteToTunnelV6(packet, source) => (packet.len(), source.into()),
@@ -138,12 +148,19 @@ impl Core {
 }
 
 fn message_type(datagram: &[u8]) -> (Option<u32>, usize) {
-    (datagram.first_chunk().map(|bytes| u32::from_le_bytes(*bytes)), datagram.len())
+    (
+        datagram.first_chunk().map(|bytes| u32::from_le_bytes(*bytes)),
+        datagram.len(),
+    )
 }
 
 /// The little-endian word at `at`; the message's length was checked with its type.
 pub(super) fn word(message: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(*message[at..].first_chunk().expect("every message's length is checked with its type"))
+    u32::from_le_bytes(
+        *message[at..]
+            .first_chunk()
+            .expect("every message's length is checked with its type"),
+    )
 }
 
 /// What boringtun's refusal means to a lane.

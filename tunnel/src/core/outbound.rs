@@ -30,7 +30,9 @@ impl Core {
         let tos = ecn::encapsulate(packet.tos());
 
         let (cutter, mut outbound) = self.cutter_and_outbound(edges);
-        match cutter.cut(header, bytes, mtu, |segment| outbound.seal(id, tos, segment.padded)) {
+        match cutter.cut(header, bytes, mtu, |segment| {
+            outbound.seal(id, tos, segment.padded)
+        }) {
             Ok(_) => outbound.handshake_if_waiting(id),
             Err(CutError::Malformed) => outbound.drops.add(DropReason::Malformed, 1),
             Err(CutError::BadChecksum) => outbound.drops.add(DropReason::BadChecksum, 1),
@@ -43,15 +45,34 @@ impl Core {
 
     /// The way out, borrowed from the core.
     pub(super) fn outbound<'a, E: Edges>(&'a mut self, edges: &'a mut E) -> Outbound<'a, E> {
-        Outbound { peers: &mut self.peers, batch: &mut self.batch, drops: &mut self.drops, edges }
+        Outbound {
+            peers: &mut self.peers,
+            batch: &mut self.batch,
+            drops: &mut self.drops,
+            edges,
+        }
     }
 
     fn cutter_and_outbound<'a, E: Edges>(
         &'a mut self,
         edges: &'a mut E,
     ) -> (&'a mut crate::packet::Cutter, Outbound<'a, E>) {
-        let Self { cutter, peers, batch, drops, .. } = self;
-        (cutter, Outbound { peers, batch, drops, edges })
+        let Self {
+            cutter,
+            peers,
+            batch,
+            drops,
+            ..
+        } = self;
+        (
+            cutter,
+            Outbound {
+                peers,
+                batch,
+                drops,
+                edges,
+            },
+        )
     }
 }
 
@@ -91,15 +112,21 @@ impl<E: Edges> Outbound<'_, E> {
 
     /// Sends the batch.
     pub(super) fn flush(&mut self) {
-        let Some((way, count, batch)) = self.batch.take() else { return };
+        let Some((way, count, batch)) = self.batch.take() else {
+            return;
+        };
         let bytes = batch.bytes.len() as u64;
         match self.edges.send(&batch) {
             Ok(()) => self.peers.peer(way.peer).tx_bytes += bytes,
-            Err(SendError::Other(_)) => self.drops.add(DropReason::SendFailed, count as u64),
+            Err(SendError::Other) => self.drops.add(DropReason::SendFailed, count as u64),
             Err(SendError::TooBig) => {
                 let mtu = self.edges.path_mtu(way.to);
                 let shrunk = mtu.is_some_and(|mtu| self.peers.peer(way.peer).set_path_mtu(mtu));
-                let reason = if shrunk { DropReason::PathMtuShrunk } else { DropReason::SendFailed };
+                let reason = if shrunk {
+                    DropReason::PathMtuShrunk
+                } else {
+                    DropReason::SendFailed
+                };
                 self.drops.add(reason, count as u64);
             }
         }
@@ -120,7 +147,9 @@ impl<E: Edges> Outbound<'_, E> {
         if peer.endpoint.is_none() {
             return;
         }
-        if let TunnResult::WriteToNetwork(initiation) = peer.tunn.format_handshake_initiation(&mut message, false) {
+        if let TunnResult::WriteToNetwork(initiation) =
+            peer.tunn.format_handshake_initiation(&mut message, false)
+        {
             self.send_message(id, initiation);
         }
     }
@@ -129,7 +158,12 @@ impl<E: Edges> Outbound<'_, E> {
     pub(super) fn send_message(&mut self, id: PeerId, message: &[u8]) {
         let peer = self.peers.peer(id);
         let Some(to) = peer.endpoint else { return };
-        match self.edges.send(&Batch { to, tos: HANDSHAKE_TOS, bytes: message, segment: message.len() }) {
+        match self.edges.send(&Batch {
+            to,
+            tos: HANDSHAKE_TOS,
+            bytes: message,
+            segment: message.len(),
+        }) {
             Ok(()) => peer.tx_bytes += message.len() as u64,
             Err(_) => self.drops.add(DropReason::SendFailed, 1),
         }
@@ -138,7 +172,9 @@ impl<E: Edges> Outbound<'_, E> {
     /// Sends what waited for the peer's session.
     pub(super) fn release(&mut self, id: PeerId) {
         while self.peers.peer(id).established {
-            let Some(waiting) = self.peers.peer(id).waiting.pop() else { break };
+            let Some(waiting) = self.peers.peer(id).waiting.pop() else {
+                break;
+            };
             self.seal(id, waiting.tos, &waiting.packet);
         }
         // A keepalive that found no session waits within boringtun, which gives it out when called with nothing.
@@ -154,8 +190,14 @@ impl<E: Edges> Outbound<'_, E> {
     /// Tells the sender of a packet what would fit.
     fn refuse(&mut self, packet: &[u8], mtu: usize) {
         let mut answer = [0; too_big::MAX_LEN];
-        let Some(length) = too_big(packet, mtu, &mut answer) else { return };
-        if self.edges.deliver(&VnetHdr::default(), &answer[..length]).is_err() {
+        let Some(length) = too_big(packet, mtu, &mut answer) else {
+            return;
+        };
+        if self
+            .edges
+            .deliver(&VnetHdr::default(), &answer[..length])
+            .is_err()
+        {
             self.drops.add(DropReason::TunWriteFailed, 1);
         }
     }

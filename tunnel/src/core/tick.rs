@@ -15,7 +15,9 @@ pub(crate) const TICK: Duration = Duration::from_millis(250);
 impl Core {
     /// Does what is due.
     pub(crate) fn tick(&mut self, now: Instant, edges: &mut impl Edges) {
-        let second = self.last_second.is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1));
+        let second = self
+            .last_second
+            .is_none_or(|at| now.duration_since(at) >= Duration::from_secs(1));
         if second {
             self.last_second = Some(now);
             self.identity.limiter.reset_count();

@@ -32,13 +32,25 @@ pub struct Offloads {
 
 impl Default for Offloads {
     fn default() -> Self {
-        Self { checksum: true, tso: true, uso: true, udp_segment: true, udp_gro: true }
+        Self {
+            checksum: true,
+            tso: true,
+            uso: true,
+            udp_segment: true,
+            udp_gro: true,
+        }
     }
 }
 
 impl Offloads {
     /// None at all.
-    pub const NONE: Self = Self { checksum: false, tso: false, uso: false, udp_segment: false, udp_gro: false };
+    pub const NONE: Self = Self {
+        checksum: false,
+        tso: false,
+        uso: false,
+        udp_segment: false,
+        udp_gro: false,
+    };
 }
 
 /// How to start a lane. It has no `Debug`, because of its key.

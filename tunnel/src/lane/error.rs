@@ -13,7 +13,9 @@ pub enum LaneError {
     #[error("cannot open /dev/net/tun (is the kernel built with CONFIG_TUN, and are we root?)")]
     NoTun(#[source] io::Error),
     /// The TUN device cannot be made or attached to.
-    #[error("cannot make or attach to the TUN device `{name}` (needs CAP_NET_ADMIN; is another process using it?)")]
+    #[error(
+        "cannot make or attach to the TUN device `{name}` (needs CAP_NET_ADMIN; is another process using it?)"
+    )]
     Tun {
         /// Its name.
         name: String,

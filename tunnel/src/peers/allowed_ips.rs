@@ -48,8 +48,16 @@ impl AllowedIps {
 
     /// A peer's prefixes.
     pub(crate) fn of(&self, id: PeerId) -> impl Iterator<Item = IpNet> {
-        let v4 = self.v4.iter().filter(move |(_, owner)| **owner == id).map(|(net, _)| IpNet::V4(net));
-        let v6 = self.v6.iter().filter(move |(_, owner)| **owner == id).map(|(net, _)| IpNet::V6(net));
+        let v4 = self
+            .v4
+            .iter()
+            .filter(move |(_, owner)| **owner == id)
+            .map(|(net, _)| IpNet::V4(net));
+        let v6 = self
+            .v6
+            .iter()
+            .filter(move |(_, owner)| **owner == id)
+            .map(|(net, _)| IpNet::V6(net));
         v4.chain(v6)
     }
 }
@@ -156,7 +164,10 @@ mod tests {
         let net: IpNet = "10.1.0.0/16".parse().expect("a prefix");
         allowed.insert(net, PeerId(1));
         allowed.insert("10.1.2.3/16".parse().expect("a prefix"), PeerId(2));
-        assert_eq!(allowed.lookup("10.1.9.9".parse().expect("an address")), Some(PeerId(2)));
+        assert_eq!(
+            allowed.lookup("10.1.9.9".parse().expect("an address")),
+            Some(PeerId(2))
+        );
         assert_eq!(allowed.of(PeerId(1)).count(), 0);
         allowed.remove(net, PeerId(1));
         assert_eq!(allowed.of(PeerId(2)).count(), 1);

@@ -20,7 +20,10 @@ impl WaitingRoom {
     /// Adds a packet; returns how many old ones had to go to make room.
     #[must_use = "what is dropped must be counted"]
     pub(crate) fn push(&mut self, tos: u8, packet: &[u8]) -> u64 {
-        self.0.push_back(Waiting { tos, packet: packet.into() });
+        self.0.push_back(Waiting {
+            tos,
+            packet: packet.into(),
+        });
         if self.0.len() > MAX_PACKETS {
             self.0.pop_front();
             return 1;

@@ -14,7 +14,10 @@ impl RawAddress {
 
     pub(super) fn empty() -> Self {
         // SAFETY: `sockaddr_in6` is plain old data, for which all zeros is a valid value.
-        Self { storage: unsafe { std::mem::zeroed() }, length: Self::CAPACITY }
+        Self {
+            storage: unsafe { std::mem::zeroed() },
+            length: Self::CAPACITY,
+        }
     }
 
     /// `address` in the form that a socket of the given family takes.
@@ -25,11 +28,17 @@ impl RawAddress {
                 let short = libc::sockaddr_in {
                     sin_family: libc::AF_INET as libc::sa_family_t,
                     sin_port: v4.port().to_be(),
-                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                    sin_addr: libc::in_addr {
+                        s_addr: u32::from_ne_bytes(v4.ip().octets()),
+                    },
                     sin_zero: [0; 8],
                 };
                 // SAFETY: `sockaddr_in` is shorter than the storage and needs no stricter alignment.
-                unsafe { std::ptr::from_mut(&mut raw.storage).cast::<libc::sockaddr_in>().write(short) };
+                unsafe {
+                    std::ptr::from_mut(&mut raw.storage)
+                        .cast::<libc::sockaddr_in>()
+                        .write(short)
+                };
                 raw.length = size_of::<libc::sockaddr_in>() as libc::socklen_t;
                 return raw;
             }
@@ -48,7 +57,11 @@ impl RawAddress {
         match libc::c_int::from(self.storage.sin6_family) {
             libc::AF_INET => {
                 // SAFETY: the family says that the storage holds a `sockaddr_in`, which is shorter than it.
-                let short = unsafe { std::ptr::from_ref(&self.storage).cast::<libc::sockaddr_in>().read() };
+                let short = unsafe {
+                    std::ptr::from_ref(&self.storage)
+                        .cast::<libc::sockaddr_in>()
+                        .read()
+                };
                 let ip = short.sin_addr.s_addr.to_ne_bytes().into();
                 Some(SocketAddrV4::new(ip, u16::from_be(short.sin_port)).into())
             }

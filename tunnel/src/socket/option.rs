@@ -59,7 +59,15 @@ fn read<T: Copy>(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &mu
     let mut length = size_of::<T>() as libc::socklen_t;
     // SAFETY: the pointer is to live memory of `length` bytes; `T` is an integer or an array of them, valid
     // for any bits.
-    check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, std::ptr::from_mut(value).cast(), &mut length) })
+    check(unsafe {
+        libc::getsockopt(
+            fd.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_mut(value).cast(),
+            &mut length,
+        )
+    })
 }
 
 pub(super) fn number(fd: &OwnedFd, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
@@ -81,5 +89,9 @@ pub(super) fn rx_dropped(fd: &OwnedFd) -> io::Result<u64> {
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

@@ -18,7 +18,10 @@ pub(crate) struct PathProbe {
 impl PathProbe {
     /// Follows the same routing rules as a socket with this mark.
     pub(crate) fn set_mark(&mut self, mark: u32) {
-        *self = Self { mark, ..Self::default() };
+        *self = Self {
+            mark,
+            ..Self::default()
+        };
     }
 
     /// Bytes of the largest outer IP packet on the path to `to`; `None` while there is no route.
