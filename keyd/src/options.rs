@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use hauberk_ebpf_redirect::AttachMode;
 
 /// Hauberk's daemon.
 #[derive(Debug, Parser)]
@@ -49,6 +50,18 @@ pub struct NodeOptions {
     /// Health, metrics and state: unix:PATH, or a loopback address and port. [default: unix:STATE_DIR/keyd.sock]
     #[arg(long, env = "KEYD_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<Listen>,
+    /// How programs are attached: auto, tcx or clsact; for tests of each.
+    #[arg(long, env = "HAUBERK_ATTACH", value_parser = parse_attach, default_value = "auto", hide = true)]
+    pub attach: AttachMode,
+}
+
+fn parse_attach(text: &str) -> Result<AttachMode, &'static str> {
+    match text {
+        "auto" => Ok(AttachMode::Auto),
+        "tcx" => Ok(AttachMode::Tcx),
+        "clsact" => Ok(AttachMode::Clsact),
+        _ => Err("expected auto, tcx or clsact"),
+    }
 }
 
 impl NodeOptions {

@@ -2,7 +2,8 @@
 //!
 //! Stages: 1. wait for a netlink event, 2. read all tables, 3. find each pod by its route or
 //! through its bridge. A pod found once stays found until its interface goes, because neighbour
-//! and forwarding entries age out while the pod is silent. It changes no device, route or setting.
+//! and forwarding entries age out while the pod is silent. It changes no route, rule or setting, and
+//! removes no device but TUNs of keyd's own that a dead process left.
 
 pub mod netlink;
 pub mod tables;
@@ -11,7 +12,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use netlink::Netlink;
-use tables::{PodInterface, Tables};
+use tables::{LinkKind, PodInterface, Tables};
+
+use crate::lanes;
 
 /// Why the wiring cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +82,23 @@ impl Wiring {
             }
         }
         found.clone()
+    }
+
+    /// The TUNs that are named as lanes name theirs.
+    pub fn lane_tuns(&self) -> BTreeSet<u32> {
+        let links = self.tables.links.iter();
+        links
+            .filter(|(_, link)| link.kind == LinkKind::Tun && lanes::is_tun_name(&link.name))
+            .map(|(index, _)| *index)
+            .collect()
+    }
+
+    /// Removes the TUNs that are named as lanes name theirs: no lane may run.
+    pub async fn remove_lane_tuns(&self) -> Result<(), WiringError> {
+        for device in self.lane_tuns() {
+            self.netlink.remove(device).await?;
+        }
+        Ok(())
     }
 
     /// Has the kernel look for the pods that sit behind a bridge and are not found yet.

@@ -123,6 +123,14 @@ impl Netlink {
             .replace();
         request.execute().await.map_err(|e| WiringError::read("a neighbour", e))
     }
+
+    /// Removes a device; one that is gone already is no error.
+    pub async fn remove(&self, device: u32) -> Result<(), WiringError> {
+        match self.handle.link().del(device).execute().await {
+            Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -nix::libc::ENODEV => Ok(()),
+            result => result.map_err(|e| WiringError::read("a device", e)),
+        }
+    }
 }
 
 fn is_news(tables: &Tables, entry: &NeighbourMessage) -> bool {

@@ -1,0 +1,240 @@
+//! Puts the desired state into the kernel: maps, programs, the fence.
+//!
+//! Order: verdicts and pods, ipcache, lanes, peers, covered prefixes and flags, then programs; last
+//! the fence. Programs go before what they need goes: devices that left are detached first. A step that
+//! fails does not stop the later ones, since each closes something; what failed is tried again with
+//! the next change or tick.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+
+use hauberk_abi as abi;
+use hauberk_ebpf_redirect::fence::{self, Fence, FenceError};
+use hauberk_ebpf_redirect::{AttachMode, Hook, Options, QueueCell, Redirect, RedirectError};
+use hauberk_tunnel::QueueGauge;
+
+use crate::compute::DesiredState;
+use crate::lanes::{Lanes, QUEUE_LIMIT_BYTES};
+use crate::wiring::tables::Tables;
+
+/// Why the kernel's part cannot be set up or taken away.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// Programs or maps.
+    #[error(transparent)]
+    Redirect(#[from] RedirectError),
+    /// The fence.
+    #[error(transparent)]
+    Fence(#[from] FenceError),
+}
+
+/// The devices of this node by what they are to the programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Devices {
+    /// Host-side interfaces of pods.
+    pub pods: BTreeSet<u32>,
+    /// TUNs of lanes, those that a dead process left included.
+    pub tuns: BTreeSet<u32>,
+    /// Guarded devices with their MAC addresses.
+    pub uplinks: BTreeMap<u32, [u8; 6]>,
+    /// Names of all that are known: pods, TUNs, uplinks, and bridges of pods.
+    pub names: BTreeSet<String>,
+}
+
+impl Devices {
+    /// Sorts the node's links.
+    pub fn sort(tables: &Tables, pods: BTreeSet<u32>, tuns: BTreeSet<u32>) -> Self {
+        let uplinks: BTreeMap<u32, [u8; 6]> = tables
+            .uplinks(&pods, &tuns)
+            .into_iter()
+            .filter_map(|index| Some((index, tables.links.get(&index)?.mac.unwrap_or_default())))
+            .collect();
+        let known = tables.pod_bridges(&pods).into_iter().chain(pods.iter().copied()).chain(tuns.iter().copied());
+        let names = known
+            .chain(uplinks.keys().copied())
+            .filter_map(|index| Some(tables.links.get(&index)?.name.clone()))
+            .collect();
+        Self { pods, tuns, uplinks, names }
+    }
+
+    fn hooks(&self) -> BTreeSet<(Hook, u32)> {
+        let pods = self.pods.iter().flat_map(|index| [(Hook::ToPod, *index), (Hook::FromPod, *index)]);
+        let uplinks = self.uplinks.keys().map(|index| (Hook::ToNetwork, *index));
+        self.tuns.iter().map(|index| (Hook::FromTunnel, *index)).chain(pods).chain(uplinks).collect()
+    }
+}
+
+/// The loaded programs and the fence.
+pub struct Kernel {
+    redirect: Redirect,
+    fence: Option<Fence>,
+    pin_dir: PathBuf,
+    displaced: u64,
+}
+
+impl Kernel {
+    /// Loads the programs, or takes over what an earlier process pinned.
+    pub fn open(pin_dir: &Path, attach: AttachMode) -> Result<Self, KernelError> {
+        let redirect = Redirect::open(Options { pin_dir: pin_dir.to_owned(), attach, ..Options::default() })?;
+        Ok(Self { redirect, fence: None, pin_dir: pin_dir.to_owned(), displaced: 0 })
+    }
+
+    /// Makes the kernel hold `desired`; returns what failed, in words.
+    pub fn apply(&mut self, desired: &DesiredState, devices: &Devices, lanes: &Lanes) -> Vec<String> {
+        let mut failed = Failures::default();
+        let hooks = devices.hooks();
+        for (hook, index) in self.redirect.attached().difference(&hooks) {
+            failed.note(self.redirect.detach(*hook, *index));
+        }
+        let redirect = &mut self.redirect;
+        failed.note(redirect.sync_verdicts(&desired.verdicts));
+        failed.note(redirect.sync_pods(&desired.pods));
+        failed.note(redirect.sync_pod_addresses(&desired.pod_addresses));
+        failed.note(redirect.sync_ipcache(&desired.ipcache));
+        failed.note(redirect.sync_devices(
+            &devices
+                .uplinks
+                .iter()
+                .map(|(index, mac)| (*index, abi::Device { mac: *mac, kind: abi::DEVICE_UPLINK }))
+                .collect(),
+        ));
+        let (slots, cookies) = seats(lanes);
+        failed.note(redirect.sync_lane_cookies(&cookies));
+        failed.note(redirect.sync_lanes(&slots));
+        failed.note(redirect.sync_peers(&desired.peers));
+        failed.note(redirect.sync_covered(&desired.covered.iter().map(|net| crate::compute::lpm_key(*net)).collect()));
+        failed.note(redirect.set_config(desired.config));
+        let attached = redirect.attached();
+        for (hook, index) in hooks.difference(&attached) {
+            // A device that went while we worked is not there to be guarded; netlink tells next.
+            match redirect.attach(*hook, *index) {
+                Err(RedirectError::NoDevice(_)) => {}
+                result => failed.note(result),
+            }
+        }
+        let fence = Fence {
+            covered: desired.covered.clone(),
+            nodes: other_nodes(desired),
+            known_devices: devices.names.clone(),
+        };
+        if self.fence.as_ref() != Some(&fence) {
+            match fence::apply(&fence) {
+                Ok(()) => self.fence = Some(fence),
+                Err(error) => failed.0.push(error.to_string()),
+            }
+        }
+        failed.0
+    }
+
+    /// Puts programs that a foreign one stands before first again; says where, and counts.
+    pub fn mend_order(&mut self) -> Result<Vec<String>, KernelError> {
+        let displaced = self.redirect.check_order()?;
+        self.displaced += displaced.len() as u64;
+        Ok(displaced.iter().map(|found| format!("{} on device {}", found.hook, found.ifindex)).collect())
+    }
+
+    /// How often a program was found displaced.
+    pub fn displaced(&self) -> u64 {
+        self.displaced
+    }
+
+    /// The programs' counts of what they dropped and let through.
+    #[expect(clippy::type_complexity, reason = "two lists of pairs, named by their element types")]
+    pub fn counts(
+        &self,
+    ) -> Result<(Vec<(abi::DropReason, abi::Count)>, Vec<(abi::Counter, abi::Count)>), KernelError> {
+        Ok((self.redirect.drops()?, self.redirect.counters()?))
+    }
+
+    /// The gauge of a slot's queue, for the lane in it.
+    pub fn gauge(&self, slot: u32) -> Box<dyn QueueGauge> {
+        Box::new(Gauge(self.redirect.queue(slot)))
+    }
+
+    /// Takes everything away: programs, pins, fence.
+    pub fn remove(self) -> Result<(), KernelError> {
+        let Self { redirect, pin_dir, .. } = self;
+        drop(redirect);
+        remove_left(&pin_dir)
+    }
+}
+
+/// Takes away what a process that died has left in `pin_dir`, and its fence.
+pub fn remove_left(pin_dir: &Path) -> Result<(), KernelError> {
+    Redirect::remove_all(pin_dir)?;
+    fence::remove()?;
+    Ok(())
+}
+
+/// Packets that the fence dropped.
+pub fn fence_dropped() -> Option<u64> {
+    fence::dropped_packets().ok().flatten()
+}
+
+struct Gauge(QueueCell);
+
+impl QueueGauge for Gauge {
+    fn consumed(&self, bytes: u64) {
+        self.0.consumed(bytes);
+    }
+
+    fn empty(&self) {
+        self.0.empty();
+    }
+}
+
+#[derive(Default)]
+struct Failures(Vec<String>);
+
+impl Failures {
+    fn note<T>(&mut self, result: Result<T, RedirectError>) {
+        if let Err(error) = result {
+            self.0.push(error.to_string());
+        }
+    }
+}
+
+fn seats(lanes: &Lanes) -> ([abi::Lane; abi::MAX_SLOTS as usize], BTreeMap<u64, u32>) {
+    let mut slots = [abi::Lane::default(); abi::MAX_SLOTS as usize];
+    let mut cookies = BTreeMap::new();
+    for (slot, lane) in lanes.iter() {
+        slots[slot as usize] =
+            abi::Lane { tun_ifindex: lane.tun_ifindex(), queue_limit_bytes: QUEUE_LIMIT_BYTES };
+        cookies.insert(lane.socket_cookie(), slot);
+    }
+    (slots, cookies)
+}
+
+fn other_nodes(desired: &DesiredState) -> BTreeSet<IpAddr> {
+    desired
+        .ipcache
+        .iter()
+        .filter(|(_, entry)| entry.flags & abi::IP_NODE != 0 && entry.flags & abi::IP_SELF == 0)
+        .map(|((address, _), _)| Ipv6Addr::from(*address).to_canonical())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wiring::tables::{Link, LinkKind};
+
+    fn link(name: &str, kind: LinkKind, controller: Option<u32>) -> Link {
+        Link { name: name.into(), kind, mac: Some([2, 0, 0, 0, 0, 1]), controller }
+    }
+
+    #[test]
+    fn every_device_has_its_programs_and_only_explained_ones_are_let_through_the_fence() {
+        let mut tables = Tables::default();
+        tables.links.insert(1, link("lo", LinkKind::Loopback, None));
+        tables.links.insert(2, link("eth0", LinkKind::Other, None));
+        tables.links.insert(3, link("cni0", LinkKind::Bridge, None));
+        tables.links.insert(4, link("veth-a", LinkKind::Other, Some(3)));
+        tables.links.insert(6, link("hbk0", LinkKind::Tun, None));
+        let devices = Devices::sort(&tables, BTreeSet::from([4]), BTreeSet::from([6]));
+        let expected = [(Hook::FromPod, 4), (Hook::ToPod, 4), (Hook::FromTunnel, 6), (Hook::ToNetwork, 2)];
+        assert_eq!(devices.hooks(), BTreeSet::from(expected));
+        assert_eq!(devices.names, ["cni0", "eth0", "hbk0", "veth-a"].map(String::from).into());
+    }
+}

@@ -1,0 +1,531 @@
+//! `keyd node`: one task that owns all state of a node and keeps kernel and tunnels as desired.
+//!
+//! Stages: 1. wait for news (objects, links and routes, lanes, pairs' timers, the second's tick),
+//! 2. compute the desired state, 3. note on disk what must survive, 4. put it in force: lanes, kernel,
+//! WireGuard peers, 5. tell the pairs what is in force and do what they ask, until they ask for no
+//! further change, 6. publish. Before the first complete snapshot nothing is written; what an earlier
+//! process pinned stays in force all along. When the last pair is Off everything is taken away again.
+
+mod generation;
+mod numbers;
+mod pairs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use hauberk_tunnel::{LaneEvent, LaneEventKind, x25519};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use crate::compute::{self, CONTROL_PORT, DesiredState, Local, LocalGeneration, PeerOwner, Reason, Tunnel};
+use crate::control_message::ControlMessage;
+use crate::kernel::{self, Devices, Kernel};
+use crate::lanes::{self, Lanes};
+use crate::memory::Memory;
+use crate::options::{NodeOptions, SourceSpec};
+use crate::pair::{Action, Input, Phase};
+use crate::report::NodeReport;
+use crate::snapshot::Snapshot;
+use crate::source::{Source, Update};
+use crate::sysctl::Liberal;
+use crate::wiring::Wiring;
+use crate::{keyfile, preflight, serve};
+
+use generation::GenerationError;
+use numbers::Counted;
+use pairs::{Actions, Pairs};
+
+/// Events of links and routes come in swarms; so long they are gathered before the tables are read.
+const GATHER: Duration = Duration::from_millis(20);
+/// Order of programs, numbers and unresolved pods are looked at this often.
+const TICK: Duration = Duration::from_secs(1);
+/// The fence's count costs a process, so it is read every so many ticks.
+const FENCE_TICKS: u64 = 10;
+/// Pairs go through at most their four phases in one go.
+const MAX_ROUNDS: usize = 8;
+/// A displaced program stays in the condition this long.
+const DISPLACED_SHOWN: Duration = Duration::from_secs(60);
+
+/// Runs the node until SIGTERM or SIGINT. With encryption on the programs, maps and TUNs stay, so that
+/// covered traffic is dropped until the next start.
+pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
+    preflight::check(&options.state_dir, &options.pin_dir)?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let (reports, served) = watch::channel(Arc::new(NodeReport { name: options.node.clone(), ..Default::default() }));
+    serve::start(&options.listen(), served).await?;
+    let mut node = Node::open(options, reports).await?;
+    let outcome = tokio::select! {
+        outcome = node.work() => outcome,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    node.stop();
+    outcome
+}
+
+struct Node {
+    options: NodeOptions,
+    source: Source,
+    updates: watch::Receiver<Update>,
+    wiring: Wiring,
+    lanes: Lanes,
+    events: mpsc::Receiver<LaneEvent>,
+    liberal: Liberal,
+    reports: watch::Sender<Arc<NodeReport>>,
+    memory: Memory,
+    /// What is on disk of `memory`.
+    noted: Memory,
+    pairs: Pairs,
+    generations: Vec<LocalGeneration>,
+    /// Loaded while some pair is not Off.
+    kernel: Option<Kernel>,
+    desired: Option<DesiredState>,
+    /// Nothing of an earlier process is left, as far as this one knows.
+    clean: bool,
+    not_ready: Option<String>,
+    failures: Vec<String>,
+    displaced_until: Option<Instant>,
+    fence_drops: u64,
+    ticks: u64,
+    state_written: Vec<u8>,
+}
+
+enum News {
+    Objects,
+    Wiring,
+    Lane(LaneEvent),
+    Pairs,
+    Tick,
+}
+
+impl Node {
+    async fn open(options: NodeOptions, reports: watch::Sender<Arc<NodeReport>>) -> anyhow::Result<Self> {
+        let SourceSpec::Dir(directory) = &options.source;
+        let (source, updates) = Source::dir(directory)?;
+        let memory = Memory::load(&options.state_dir)?;
+        keyfile::KeyFile::load(&options.state_dir)?;
+        let (lanes, events) = Lanes::new(options.uapi_dir.clone());
+        Ok(Self {
+            wiring: Wiring::open().await?,
+            liberal: Liberal::new(&options.state_dir),
+            noted: memory.clone(),
+            pairs: Pairs::new(RandomState::new().build_hasher().finish() | 1),
+            generations: Vec::new(),
+            kernel: None,
+            desired: None,
+            clean: false,
+            not_ready: None,
+            failures: Vec::new(),
+            displaced_until: None,
+            fence_drops: 0,
+            ticks: 0,
+            state_written: Vec::new(),
+            options,
+            source,
+            updates,
+            lanes,
+            events,
+            reports,
+            memory,
+        })
+    }
+
+    async fn work(&mut self) -> anyhow::Result<()> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.settle(Actions::new()).await?;
+        loop {
+            let timer = self.pairs.deadline().map(tokio::time::Instant::from_std);
+            let news = tokio::select! {
+                changed = self.updates.changed() => {
+                    changed.context("the source of objects has ended")?;
+                    News::Objects
+                }
+                () = self.wiring.changed() => News::Wiring,
+                Some(event) = self.events.recv() => News::Lane(event),
+                () = tokio::time::sleep_until(timer.unwrap_or_else(tokio::time::Instant::now)), if timer.is_some() => News::Pairs,
+                _ = tick.tick() => News::Tick,
+            };
+            match news {
+                News::Objects => self.settle(Actions::new()).await?,
+                News::Wiring => {
+                    tokio::time::sleep(GATHER).await;
+                    if self.wiring.refresh().await? {
+                        self.settle(Actions::new()).await?;
+                    }
+                }
+                News::Lane(event) => self.hear(event).await?,
+                News::Pairs => {
+                    let actions = self.pairs.tick(Instant::now());
+                    self.act(actions).await?;
+                }
+                News::Tick => self.look_around().await?,
+            }
+        }
+    }
+
+    /// Does what pairs ask; a change of phase goes through the whole reconciliation.
+    async fn act(&mut self, actions: Actions) -> anyhow::Result<()> {
+        if actions.iter().any(|(_, action)| matches!(action, Action::Apply(_))) {
+            self.settle(actions).await
+        } else {
+            self.perform(actions);
+            Ok(())
+        }
+    }
+
+    /// Stages 2 to 6, until no pair asks for a further change of phase.
+    async fn settle(&mut self, mut actions: Actions) -> anyhow::Result<()> {
+        for _ in 0..MAX_ROUNDS {
+            let applying = self.perform(actions);
+            let Some(mut desired) = self.compute() else { break };
+            self.failures.clear();
+            if let Tunnel::Up { lanes, listen_port } = desired.tunnel {
+                if self.bring_up(lanes, listen_port).await? {
+                    let Some(again) = self.compute() else { break };
+                    desired = again;
+                }
+                if self.noted != self.memory {
+                    self.memory.save(&self.options.state_dir)?;
+                    self.noted = self.memory.clone();
+                }
+                self.put_in_force(&desired);
+            } else {
+                self.memory.save(&self.options.state_dir)?;
+                self.noted = self.memory.clone();
+                self.take_away().await;
+            }
+            let now = Instant::now();
+            actions = self.pairs.learn(&desired, &self.memory, now);
+            if self.failures.is_empty() {
+                for (name, phase) in applying {
+                    tracing::info!(peer = name, phase = phase.name(), "pair changed its phase");
+                    actions.extend(self.pairs.tell(&name, Input::Applied(phase), now));
+                }
+            }
+            self.desired = Some(desired);
+            if !actions.iter().any(|(_, action)| matches!(action, Action::Apply(_))) {
+                self.perform(actions);
+                break;
+            }
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn compute(&mut self) -> Option<DesiredState> {
+        let update = self.updates.borrow_and_update().clone();
+        let local = self.local(&update);
+        match compute::compute(&update.snapshot, &local, &mut self.memory) {
+            Ok(desired) => {
+                self.not_ready = None;
+                Some(desired)
+            }
+            Err(reason) => {
+                if self.not_ready.as_deref() != Some(reason.reason()) {
+                    tracing::warn!(%reason, "not ready");
+                }
+                self.not_ready = Some(reason.reason().to_owned());
+                None
+            }
+        }
+    }
+
+    fn local(&mut self, update: &Update) -> Local {
+        let snapshot = &update.snapshot;
+        let tables = self.wiring.tables();
+        let via = compute::remote_prefixes(snapshot, &self.options.node)
+            .into_iter()
+            .filter_map(|prefix| Some((prefix, tables.via(prefix)?)))
+            .collect();
+        Local {
+            node: self.options.node.clone(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            generations: self.generations.clone(),
+            pod_interfaces: self.pod_interfaces(snapshot),
+            via,
+            problems: self.reasons(update),
+        }
+    }
+
+    /// Interfaces by address; a pod found by one of its addresses is found by all of them.
+    fn pod_interfaces(&mut self, snapshot: &Snapshot) -> BTreeMap<IpAddr, u32> {
+        let mut found = self.wiring.pod_interfaces(&self.own_pod_addresses(snapshot));
+        for pod in snapshot.pods.values() {
+            if let Some(interface) = pod.addresses.iter().find_map(|address| found.get(address).copied()) {
+                for address in &pod.addresses {
+                    found.entry(*address).or_insert(interface);
+                }
+            }
+        }
+        found
+    }
+
+    fn own_pod_addresses(&self, snapshot: &Snapshot) -> BTreeSet<IpAddr> {
+        let own = snapshot.pods.values().filter(|pod| pod.node.as_deref() == Some(self.options.node.as_str()));
+        own.filter(|pod| pod.owns_addresses()).flat_map(|pod| pod.addresses.iter().copied()).collect()
+    }
+
+    fn reasons(&self, update: &Update) -> Vec<Reason> {
+        let manifests = update.problems.iter().map(|found| Reason::new("BadManifest", found.to_string()));
+        let failures = self.failures.iter().map(|text| Reason::new("NotInForce", text.clone()));
+        let displaced = self
+            .displaced_until
+            .filter(|until| Instant::now() < *until)
+            .map(|_| Reason::new("ProgramDisplaced", "a foreign program stood before one of keyd's"));
+        manifests.chain(failures).chain(displaced).collect()
+    }
+
+    /// Loads the programs, makes conntrack liberal and starts the lanes that do not run; says whether
+    /// anything of that was to be done.
+    async fn bring_up(&mut self, lanes: usize, listen_port: u16) -> anyhow::Result<bool> {
+        self.clean = false;
+        let slots: usize = self.generations.iter().map(|generation| generation.lanes.len()).sum();
+        if self.kernel.is_some() && slots > 0 && self.lanes.iter().count() == slots {
+            return Ok(false);
+        }
+        self.liberal.set()?;
+        if self.kernel.is_none() {
+            self.kernel = Some(Kernel::open(&self.options.pin_dir, self.options.attach)?);
+        }
+        if let Err(error) = self.seat_lanes(lanes, listen_port) {
+            if self.memory.phases.values().all(|phase| *phase == Phase::Off) {
+                self.take_away().await;
+            }
+            return Err(error.into());
+        }
+        self.wiring.refresh().await?;
+        Ok(true)
+    }
+
+    fn seat_lanes(&mut self, lanes: usize, listen_port: u16) -> Result<(), GenerationError> {
+        let Some(kernel) = &self.kernel else { return Ok(()) };
+        let keys = generation::keys(&self.options.state_dir, &mut self.memory, lanes, listen_port)?;
+        let update = self.updates.borrow().clone();
+        let own = update.snapshot.nodes.get(&self.options.node);
+        let control: Vec<SocketAddr> = own
+            .map(|node| node.addresses.iter().map(|address| SocketAddr::new(*address, CONTROL_PORT)).collect())
+            .unwrap_or_default();
+        let mut generation = generation::seat(&keys, &mut self.lanes, kernel, &control)?;
+        if let Some(before) = self.generations.iter().find(|before| before.id == generation.id) {
+            generation.connected = before.connected.clone();
+        } else {
+            tracing::info!(generation = generation.id, lanes = generation.lanes.len(), "lanes are up");
+        }
+        self.generations = vec![generation];
+        Ok(())
+    }
+
+    fn put_in_force(&mut self, desired: &DesiredState) {
+        let Some(kernel) = &mut self.kernel else { return };
+        let tuns = self.wiring.lane_tuns().into_iter().chain(self.lanes.iter().map(|(_, lane)| lane.tun_ifindex()));
+        let pods = desired.pods.keys().copied().collect();
+        let devices = Devices::sort(self.wiring.tables(), pods, tuns.collect());
+        self.failures = kernel.apply(desired, &devices, &self.lanes);
+        for generation in &self.generations {
+            for lane in 0..generation.lanes.len() {
+                let id = compute::LaneId { generation: generation.id, lane };
+                let peers = desired.lane_peers.get(&id).into_iter().flatten();
+                let peers = peers.map(|(key, peer)| lanes::peer_config(key, peer)).collect();
+                if let Err(error) = self.lanes.sync_peers(generation.slot_base + lane as u32, peers) {
+                    self.failures.push(format!("peers of lane {lane}: {error}"));
+                }
+            }
+        }
+        for failure in &self.failures {
+            tracing::error!(failure, "not in force");
+        }
+    }
+
+    /// Takes away everything of the encryption, in the reverse order of bringing it up.
+    async fn take_away(&mut self) {
+        if self.clean {
+            return;
+        }
+        let removed = match self.kernel.take() {
+            Some(kernel) => kernel.remove(),
+            None => kernel::remove_left(&self.options.pin_dir),
+        };
+        let mut failures: Vec<String> = removed.err().map(|error| error.to_string()).into_iter().collect();
+        self.lanes.destroy_all();
+        self.generations.clear();
+        let tuns = match self.wiring.refresh().await {
+            Ok(_) => self.wiring.remove_lane_tuns().await,
+            Err(error) => Err(error),
+        };
+        failures.extend(tuns.err().map(|error| error.to_string()));
+        failures.extend(keyfile::KeyFile::remove(&self.options.state_dir).err().map(|error| error.to_string()));
+        failures.extend(self.liberal.restore().err().map(|error| error.to_string()));
+        for failure in &failures {
+            tracing::error!(failure, "not taken away");
+        }
+        self.clean = failures.is_empty();
+        self.failures = failures;
+    }
+
+    /// Sends and connects; notes phases and returns them, for they have yet to be put in force.
+    fn perform(&mut self, actions: Actions) -> Vec<(String, Phase)> {
+        let mut applying = Vec::new();
+        for (name, action) in actions {
+            match action {
+                Action::Apply(phase) => {
+                    self.memory.phases.insert(name.clone(), phase);
+                    applying.push((name, phase));
+                }
+                Action::Send(message) => self.in_session(&name, |lanes, slot, key| {
+                    lanes.send_control(slot, key, message.encode().to_vec())
+                }),
+                Action::Connect => self.in_session(&name, Lanes::connect),
+            }
+        }
+        applying
+    }
+
+    fn in_session(
+        &self,
+        name: &str,
+        act: impl FnOnce(&Lanes, u32, &x25519::PublicKey) -> Result<(), hauberk_tunnel::LaneError>,
+    ) {
+        let Some((id, key)) = self.pairs.session(name) else { return };
+        let Some(generation) = self.generations.iter().find(|found| found.id == id.generation) else { return };
+        let slot = generation.slot_base + id.lane as u32;
+        if let Err(error) = act(&self.lanes, slot, &x25519::PublicKey::from(*key.as_bytes())) {
+            tracing::debug!(peer = name, %error, "session 0 not used; the pair tries again");
+        }
+    }
+
+    async fn hear(&mut self, event: LaneEvent) -> anyhow::Result<()> {
+        let now = Instant::now();
+        match event.kind {
+            LaneEventKind::HandshakeDone { peer } => {
+                let Some((name, session, generation)) = self.whose(&event.lane, &peer) else { return Ok(()) };
+                let known = self.generations.iter_mut().find(|found| found.id == generation);
+                let fresh = known.is_some_and(|generation| generation.connected.insert(name.clone()));
+                let actions = match session {
+                    0 => self.pairs.tell(&name, Input::Session, now),
+                    _ => Actions::new(),
+                };
+                if fresh { self.settle(actions).await } else { self.act(actions).await }
+            }
+            LaneEventKind::Control { peer, payload } => {
+                let Some((name, _, _)) = self.whose(&event.lane, &peer) else { return Ok(()) };
+                match ControlMessage::decode(&payload) {
+                    Ok(message) => {
+                        let actions = self.pairs.tell(&name, Input::Message(message), now);
+                        self.act(actions).await
+                    }
+                    Err(error) => {
+                        tracing::debug!(peer = name, %error, "control message not understood");
+                        Ok(())
+                    }
+                }
+            }
+            LaneEventKind::Failed(error) => {
+                tracing::error!(lane = &*event.lane, %error, "lane ended; it is started again");
+                self.lanes.reap();
+                self.settle(Actions::new()).await
+            }
+        }
+    }
+
+    /// The node, the session's number and the generation of a WireGuard peer of a lane.
+    fn whose(&self, lane: &str, peer: &x25519::PublicKey) -> Option<(String, u32, u64)> {
+        let key = hauberk_api::PublicKey::from_bytes(peer.to_bytes());
+        let desired = self.desired.as_ref()?;
+        desired.lane_peers.iter().find_map(|(id, peers)| {
+            let generation = self.generations.iter().find(|found| found.id == id.generation)?;
+            let found = peers.get(&key)?;
+            let PeerOwner::Node(name) = &found.owner else { return None };
+            (lanes::tun_name(generation.slot_base + id.lane as u32) == lane)
+                .then(|| (name.clone(), found.session, id.generation))
+        })
+    }
+
+    /// The second's tick: what nobody tells by itself.
+    async fn look_around(&mut self) -> anyhow::Result<()> {
+        self.ticks += 1;
+        let mut again = !self.failures.is_empty() || !self.lanes.reap().is_empty();
+        if let Some(kernel) = &mut self.kernel {
+            match kernel.mend_order() {
+                Ok(displaced) if displaced.is_empty() => {}
+                Ok(displaced) => {
+                    tracing::warn!(?displaced, "foreign programs stood before keyd's; keyd's are first again");
+                    self.displaced_until = Some(Instant::now() + DISPLACED_SHOWN);
+                    again = true;
+                }
+                Err(error) => tracing::error!(%error, "the order of programs cannot be checked"),
+            }
+        }
+        if self.displaced_until.is_some_and(|until| until <= Instant::now()) {
+            self.displaced_until = None;
+            again = true;
+        }
+        let snapshot = self.updates.borrow().snapshot.clone();
+        self.wiring.resolve_missing(&self.own_pod_addresses(&snapshot)).await;
+        if again {
+            self.settle(Actions::new()).await?;
+        }
+        self.report();
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        if let Some(desired) = &self.desired
+            && let Err(error) = self.source.publish_tunnel(&desired.publish)
+        {
+            tracing::error!(%error, "NodeTunnel not published");
+            self.failures.push(error.to_string());
+        }
+        self.report();
+    }
+
+    fn report(&mut self) {
+        let mut report = NodeReport { name: self.options.node.clone(), ..NodeReport::default() };
+        let mut counted = Counted { lanes: self.lanes.stats(), ..Counted::default() };
+        if let Some(kernel) = &self.kernel {
+            if let Ok((drops, passed)) = kernel.counts() {
+                (counted.drops, counted.passed) = (drops, passed);
+            }
+            if self.ticks.is_multiple_of(FENCE_TICKS) {
+                self.fence_drops = kernel::fence_dropped().unwrap_or(self.fence_drops);
+            }
+            counted.fence_drops = self.fence_drops;
+        }
+        counted.fill(&mut report);
+        report.programs_displaced = self.kernel.as_ref().map_or(0, Kernel::displaced);
+        let update = self.updates.borrow().clone();
+        report.problems = self.reasons(&update).into_iter().map(|reason| format!("{}: {}", reason.reason, reason.message)).collect();
+        if let Some(desired) = &self.desired {
+            numbers::fill_state(&mut report, desired);
+            numbers::fill_peers(&mut report, desired, &self.generations, &self.pairs, &counted.lanes);
+        }
+        report.ready = self.desired.is_some() && self.not_ready.is_none() && self.failures.is_empty();
+        if let Some(reason) = &self.not_ready {
+            report.reason.clone_from(reason);
+        }
+        if let Ok(json) = serde_json::to_vec(&report)
+            && json != self.state_written
+        {
+            match self.source.publish_state(&self.options.node, &json) {
+                Ok(()) => self.state_written = json,
+                Err(error) => tracing::warn!(%error, "state not written"),
+            }
+        }
+        self.reports.send_replace(Arc::new(report));
+    }
+
+    /// Ends the lanes. Everything else stays in force: what is covered is dropped, not sent in clear.
+    fn stop(&mut self) {
+        self.lanes.stop_all();
+        if let crate::options::Listen::Unix(path) = self.options.listen() {
+            let _ = std::fs::remove_file(path);
+        }
+        tracing::info!("stopped");
+    }
+}
