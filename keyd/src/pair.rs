@@ -2,25 +2,33 @@
 //! the peer's messages and the time, and answers with actions.
 //!
 //! `Off` → `Ready` (handshake done) → `Sending` (the peer is at least Ready) → `Strict` (the peer is
-//! at least Sending and knows that this node wants encryption); off runs backwards. Three rules keep
-//! the promise that no node sends clear to a peer that refuses it:
+//! at least Sending); off runs backwards. Three rules keep the promise that no node sends clear to a peer
+//! that refuses it, nor ciphertext to one that cannot open it:
 //!
 //! 1. A phase is told to the peer only when the kernel has it: while an [`Action::Apply`] is under way
 //!    this node keeps silent, and [`Input::Applied`] ends that.
 //! 2. Only the peer's latest word counts. Messages carry an epoch (one per start) and a number, so that
 //!    late and doubled ones are seen; the first word of a new epoch counts only if it answers a
 //!    number that this node has sent since the last word of the old one.
-//! 3. Going up to Strict relies on the peer not turning back on an older "off" of ours, so it takes a
-//!    message that answers a number sent since the flag was turned on. Going down to Ready takes
-//!    the peer's own word that it wants off and no longer refuses clear.
+//! 3. Going up relies on the peer not turning back on an older "off" of ours, so it takes a message that
+//!    answers a number sent since the flag was turned on. Going down takes the peer's own word that
+//!    it wants off as well.
 //!
-//! It never goes back because only the peer says so, and it never persists anything itself.
+//! A peer without a NodeTunnel cannot take part: with `unreachableNodes: Drop` the pair is Strict at once,
+//! and so it stays when the peer appears. The pair never goes back because only the peer says so, and it
+//! persists nothing itself.
 
+mod exchange;
 mod phase;
+#[cfg(test)]
+mod simulation;
 
 use std::time::{Duration, Instant};
 
+use hauberk_api::UnreachableNodes;
+
 use crate::control_message::ControlMessage;
+use exchange::{Exchange, Received};
 
 pub use phase::{Phase, Want};
 
@@ -79,32 +87,235 @@ pub enum Action {
 
 /// One pair of nodes, seen from this node.
 #[derive(Clone, Debug)]
-pub struct Pair;
+pub struct Pair {
+    phase: Phase,
+    /// The phase that the kernel was asked to have, and when.
+    applying: Option<(Phase, Option<Instant>)>,
+    want: Option<Want>,
+    keys: Option<PeerKeys>,
+    /// Since when the peer has had no NodeTunnel, or one without keys.
+    keyless_since: Option<Instant>,
+    session: bool,
+    exchange: Exchange,
+    /// Since when everything allows to go from Ready to Off.
+    off_since: Option<Instant>,
+    /// A message is due: now, and whether it asks for an answer.
+    due: Option<Asks>,
+    next_repeat: Instant,
+    next_connect: Instant,
+    now: Instant,
+}
+
+/// Whether a message asks for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Asks {
+    No,
+    Yes,
+}
 
 impl Pair {
     /// A pair in the phase that the memory has, or [`crate::compute::PairFacts::initial`]. `epoch` is random,
     /// another at every start of keyd. Its first action is to apply that phase.
-    pub fn new(_phase: Phase, _epoch: u64, _now: Instant) -> Self {
-        todo!()
+    pub fn new(phase: Phase, epoch: u64, now: Instant) -> Self {
+        Self {
+            phase,
+            applying: Some((phase, None)),
+            want: None,
+            keys: None,
+            keyless_since: None,
+            session: false,
+            exchange: Exchange::new(epoch),
+            off_since: None,
+            due: None,
+            next_repeat: now,
+            next_connect: now,
+            now,
+        }
     }
 
     /// Takes in what happened and says what to do.
-    pub fn step(&mut self, _input: Input, _now: Instant) -> Vec<Action> {
-        todo!()
+    pub fn step(&mut self, input: Input, now: Instant) -> Vec<Action> {
+        self.now = now;
+        self.take(input);
+        let mut actions = Vec::new();
+        if self.applying.is_none()
+            && let Some(next) = self.next_phase()
+        {
+            self.applying = Some((next, None));
+        }
+        if let Some((phase, asked)) = &mut self.applying {
+            if asked.is_none_or(|asked| now.saturating_duration_since(asked) >= REAPPLY) {
+                *asked = Some(now);
+                actions.push(Action::Apply(*phase));
+            }
+        } else if self.session {
+            actions.extend(self.message().map(Action::Send));
+        }
+        if self.wants_session() && now >= self.next_connect {
+            self.next_connect = now + REPEAT;
+            actions.push(Action::Connect);
+        }
+        actions
     }
 
     /// When it needs a [`Input::Tick`] at the latest.
     pub fn deadline(&self) -> Instant {
-        todo!()
+        let mut deadline = self.now + SETTLED_REPEAT;
+        if let Some((_, asked)) = self.applying {
+            deadline = deadline.min(asked.map_or(self.now, |asked| asked + REAPPLY));
+        } else if self.session && !self.is_silent() {
+            deadline = deadline.min(self.next_repeat);
+        }
+        if self.wants_session() {
+            deadline = deadline.min(self.next_connect);
+        }
+        if let Some(since) = self.off_since {
+            deadline = deadline.min(since + OFF_HOLD);
+        }
+        if let (Some(since), Some(Want::Off)) = (self.keyless_since, self.want)
+            && self.phase > Phase::Off
+        {
+            deadline = deadline.min(since + ABSENT_HOLD);
+        }
+        deadline.max(self.now)
     }
 
     /// The phase that the kernel has.
     pub fn phase(&self) -> Phase {
-        todo!()
+        self.phase
     }
 
-    /// The peer's phase, as last told in this epoch of ours.
+    /// The peer's phase by its latest word, if it has been heard since this keyd started.
     pub fn peer_phase(&self) -> Option<Phase> {
-        todo!()
+        self.exchange.word().map(|word| word.phase)
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Want(want) => {
+                let was = self.want.replace(want);
+                if was.is_none_or(|was| was.is_on() != want.is_on()) {
+                    if want.is_on() {
+                        self.exchange.turned_on();
+                    }
+                    self.say(Asks::Yes);
+                }
+            }
+            Input::Peer(keys) => {
+                self.keys = Some(keys);
+                self.keyless_since = match keys {
+                    PeerKeys::Up => None,
+                    PeerKeys::Down | PeerKeys::NoTunnel => self.keyless_since.or(Some(self.now)),
+                };
+            }
+            Input::Session => {
+                self.session = true;
+                self.say(Asks::Yes);
+            }
+            Input::NoSession => {
+                self.session = false;
+                self.next_connect = self.now;
+            }
+            Input::Message(message) => match self.exchange.receive(&message, self.now) {
+                Received::Taken if message.asks => self.say(Asks::No),
+                Received::Unproved { answer: true } => self.say(Asks::Yes),
+                Received::Taken | Received::Stale | Received::Unproved { answer: false } => {}
+            },
+            Input::Applied(phase) => {
+                if self.applying.is_some_and(|(asked, _)| asked == phase) {
+                    self.applying = None;
+                    self.phase = phase;
+                    self.say(Asks::Yes);
+                }
+            }
+            Input::Tick => {}
+        }
+        self.off_since = if self.may_switch_off() { self.off_since.or(Some(self.now)) } else { None };
+    }
+
+    /// The next phase, if everything is there for it.
+    fn next_phase(&self) -> Option<Phase> {
+        match (self.want?, self.phase) {
+            (Want::On(UnreachableNodes::Drop), phase) if self.keys == Some(PeerKeys::NoTunnel) => {
+                (phase != Phase::Strict).then_some(Phase::Strict)
+            }
+            (Want::On(_), Phase::Off) => self.session.then_some(Phase::Ready),
+            (Want::On(_), Phase::Ready) => {
+                (self.session && self.peer_knowing_on() >= Some(Phase::Ready)).then_some(Phase::Sending)
+            }
+            (Want::On(_), Phase::Sending) => {
+                (self.peer_knowing_on() >= Some(Phase::Sending)).then_some(Phase::Strict)
+            }
+            (Want::On(_), Phase::Strict) => None,
+            (Want::Off, Phase::Strict) => Some(Phase::Sending),
+            (Want::Off, Phase::Sending) => {
+                let agreed =
+                    self.exchange.word().is_some_and(|word| !word.wants_on && word.phase <= Phase::Sending);
+                let absent = self.keys == Some(PeerKeys::NoTunnel) && self.keyless_for(ABSENT_HOLD);
+                (agreed || absent).then_some(Phase::Ready)
+            }
+            (Want::Off, Phase::Ready) => {
+                let held = self.off_since.is_some_and(|since| self.since(since) >= OFF_HOLD);
+                (held || self.keyless_for(ABSENT_HOLD)).then_some(Phase::Off)
+            }
+            (Want::Off, Phase::Off) => None,
+        }
+    }
+
+    /// Whether the peer sends no ciphertext any more, nor will without having heard from us again.
+    fn may_switch_off(&self) -> bool {
+        if self.phase != Phase::Ready || self.want != Some(Want::Off) {
+            return false;
+        }
+        match self.exchange.word() {
+            Some(word) if word.wants_on => false,
+            Some(word) if word.phase <= Phase::Ready => true,
+            // A node takes its keys back when all its pairs are off.
+            _ => self.keys == Some(PeerKeys::Down),
+        }
+    }
+
+    fn peer_knowing_on(&self) -> Option<Phase> {
+        self.exchange.word_knowing_on().map(|word| word.phase)
+    }
+
+    fn keyless_for(&self, time: Duration) -> bool {
+        self.keyless_since.is_some_and(|since| self.since(since) >= time)
+    }
+
+    fn since(&self, earlier: Instant) -> Duration {
+        self.now.saturating_duration_since(earlier)
+    }
+
+    fn wants_session(&self) -> bool {
+        let needed = self.want.is_some_and(Want::is_on) || self.phase > Phase::Off;
+        needed && !self.session && self.keys == Some(PeerKeys::Up)
+    }
+
+    fn say(&mut self, asks: Asks) {
+        self.due = self.due.max(Some(asks));
+    }
+
+    /// Nothing to say unless asked.
+    fn is_silent(&self) -> bool {
+        self.want.is_none() || (self.want == Some(Want::Off) && self.phase == Phase::Off)
+    }
+
+    /// Both sides are where the flag wants them.
+    fn is_settled(&self) -> bool {
+        self.phase == Phase::Strict
+            && self.want.is_some_and(Want::is_on)
+            && self.exchange.word().is_some_and(|word| word.wants_on && word.phase == Phase::Strict)
+    }
+
+    /// The message that is due now, if any.
+    fn message(&mut self) -> Option<ControlMessage> {
+        let want = self.want?;
+        if self.due.is_none() && !self.is_silent() && self.now >= self.next_repeat {
+            self.due = Some(Asks::Yes);
+        }
+        let asks = self.due.take()?;
+        self.next_repeat = self.now + if self.is_settled() { SETTLED_REPEAT } else { REPEAT };
+        Some(self.exchange.send(self.phase, want.is_on(), asks == Asks::Yes))
     }
 }
