@@ -32,12 +32,12 @@ test: ## run all tests; GROUPS="unit fuzz" for some of them (scripts/test says w
 lint: ## formatting, clippy, dependencies, documentation
 	@scripts/setup lint
 	cargo fmt --all --check
+	for lock in $$(git ls-files '*/Cargo.lock'); do cargo fmt --check --manifest-path $${lock%.lock}.toml || exit 1; done
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	@$(MAKE) --no-print-directory deny docs
 
 deny: ## licences, bans and sources of dependencies; advisories where their database can be reached
-	cargo deny --locked check --hide-inclusion-graph bans licenses sources
-	@scripts/advisories
+	@scripts/deny
 
 docs: ## the crates' documentation, without warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
