@@ -201,7 +201,7 @@ fn replace_flag(body: &str, enabled: bool) -> Option<String> {
             while found.last().is_some_and(|&outer| indent(line) <= outer) {
                 found.pop();
             }
-            if content.starts_with(PATH[found.len()]) && (found.len() > 0 || indent(line) == 0) {
+            if content.starts_with(PATH[found.len()]) && (!found.is_empty() || indent(line) == 0) {
                 found.push(indent(line));
             }
             if found.len() == PATH.len() {
