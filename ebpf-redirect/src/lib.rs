@@ -7,12 +7,15 @@
 //! The programs themselves are in `prog/`, what they share with this crate in `abi/`.
 
 pub mod address;
+mod bpf;
 pub mod fence;
 mod hook;
 mod queue;
 mod redirect;
 pub mod requirements;
+mod tc;
 
+pub use bpf::DryRun;
 pub use hauberk_abi as abi;
 pub use hook::Hook;
 pub use queue::QueueCell;

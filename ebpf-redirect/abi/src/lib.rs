@@ -5,6 +5,10 @@
 //! any layout or meaning raises [`ABI_VERSION`].
 #![no_std]
 
+mod flow_hash;
+
+pub use flow_hash::{STAMP_TUNNEL, flow_stamp, session_slot, symmetric_flow_hash};
+
 /// Raised with every change of a layout or a meaning; pinned maps of another version are not re-used.
 pub const ABI_VERSION: u32 = 1;
 
@@ -164,7 +168,7 @@ pub const VERDICT_DENY: u32 = 1;
 
 /// Key of `FLOWS` (LRU hash): a flow as its packets are delivered to a pod of this node.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowKey {
     /// Source address.
     pub src: Addr,
@@ -189,7 +193,13 @@ pub struct Flow {
     pub dst_mac: [u8; 6],
     /// The host side's MAC address as the pod sees it.
     pub src_mac: [u8; 6],
+    /// When a packet last proved it, in seconds of `CLOCK_MONOTONIC`; good for [`FLOW_PROOF_SECONDS`].
+    pub proved_s: u32,
 }
+/// How long a proof in `FLOWS` lasts. Then packets pass the host's stack again, which renews the proof and,
+/// with it, the entry in the host's conntrack: a FIN after a long time must still find that entry, because
+/// one that finds none is "invalid", and nodes drop what is.
+pub const FLOW_PROOF_SECONDS: u32 = 60;
 
 /// Value of `DROPS` and `COUNTERS` (per-CPU arrays by [`DropReason`] and [`Counter`]).
 #[repr(C)]
@@ -273,7 +283,7 @@ const _: () = {
     assert!(size_of::<PodAddress>() == 20);
     assert!(size_of::<VerdictKey>() == 12);
     assert!(size_of::<FlowKey>() == 40);
-    assert!(size_of::<Flow>() == 16);
+    assert!(size_of::<Flow>() == 20);
     assert!(size_of::<Count>() == 16);
 };
 

@@ -1,0 +1,244 @@
+//! The maps, with the types of their contents, and how they are brought in step with a desired state.
+//!
+//! What is compared with is always the kernel's actual content, never a memory of it: the maps outlive this
+//! process, and anyone with the right may write them.
+
+use std::{collections::BTreeMap, io, os::fd::AsFd as _, sync::Arc};
+
+use aya::{
+    Ebpf, Pod as Plain,
+    maps::{
+        Array, HashMap, Map, MapData, MapError, PerCpuArray,
+        lpm_trie::{Key, LpmTrie},
+    },
+    sys::SyscallError,
+};
+use hauberk_abi::{
+    Addr, Config, Count, Device, Flow, FlowKey, IpcacheEntry, Lane, Peer, Pod, PodAddress, VerdictKey,
+};
+
+use super::{RedirectError, Synced};
+use crate::{address::Prefix, queue::Mapping};
+
+/// All maps by their names in the kernel.
+pub(super) struct Maps {
+    pub(super) config: Array<MapData, Config>,
+    pub(super) covered: Table<LpmTrie<MapData, Addr, u32>>,
+    pub(super) ipcache: Table<LpmTrie<MapData, Addr, IpcacheEntry>>,
+    pub(super) peers: Table<HashMap<MapData, u32, Peer>>,
+    pub(super) lanes: Array<MapData, Lane>,
+    pub(super) devices: Table<HashMap<MapData, u32, Device>>,
+    pub(super) pods: Table<HashMap<MapData, u32, Pod>>,
+    pub(super) pod_addresses: Table<HashMap<MapData, PodAddress, u32>>,
+    pub(super) lane_cookies: Table<HashMap<MapData, u64, u32>>,
+    pub(super) verdicts: Table<HashMap<MapData, VerdictKey, u32>>,
+    pub(super) flows: Table<HashMap<MapData, FlowKey, Flow>>,
+    pub(super) drops: PerCpuArray<MapData, Count>,
+    pub(super) counters: PerCpuArray<MapData, Count>,
+    pub(super) queues: Arc<Mapping>,
+    /// The kernel's number of `CONFIG`, by which programs of ours are recognised.
+    pub(super) config_id: u32,
+}
+
+impl Maps {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, RedirectError> {
+        let (config, config_info) = take(ebpf, "CONFIG")?;
+        let (queues, _) = take(ebpf, "QUEUES")?;
+        let Map::Array(queues) = queues else {
+            unreachable!("QUEUES is defined as an array")
+        };
+        Ok(Self {
+            config: Array::try_from(config).map_err(RedirectError::map("CONFIG"))?,
+            covered: table(ebpf, "COVERED")?,
+            ipcache: table(ebpf, "IPCACHE")?,
+            peers: table(ebpf, "PEERS")?,
+            lanes: plain(ebpf, "LANES")?,
+            devices: table(ebpf, "DEVICES")?,
+            pods: table(ebpf, "PODS")?,
+            pod_addresses: table(ebpf, "POD_ADDRESSES")?,
+            lane_cookies: table(ebpf, "LANE_COOKIES")?,
+            verdicts: table(ebpf, "VERDICTS")?,
+            flows: table(ebpf, "FLOWS")?,
+            drops: plain(ebpf, "DROPS")?,
+            counters: plain(ebpf, "COUNTERS")?,
+            queues: Mapping::new(queues.fd().as_fd())
+                .map(Arc::new)
+                .map_err(|source| RedirectError::Map {
+                    map: "QUEUES",
+                    source: Box::new(MapError::IoError(source)),
+                })?,
+            config_id: config_info.id,
+        })
+    }
+}
+
+struct Info {
+    id: u32,
+    capacity: u32,
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<(Map, Info), RedirectError> {
+    let map = ebpf
+        .take_map(name)
+        .expect("every map is defined in the object, and taken once");
+    let (Map::Array(data)
+    | Map::HashMap(data)
+    | Map::LruHashMap(data)
+    | Map::LpmTrie(data)
+    | Map::PerCpuArray(data)) = &map
+    else {
+        unreachable!("{name} is of none of the kinds defined in the object")
+    };
+    let info = data.info().map_err(RedirectError::map(name))?;
+    let info = Info {
+        id: info.id(),
+        capacity: info.max_entries(),
+    };
+    Ok((map, info))
+}
+
+fn plain<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, RedirectError> {
+    M::try_from(take(ebpf, name)?.0).map_err(RedirectError::map(name))
+}
+
+fn table<M: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<Table<M>, RedirectError> {
+    let (map, info) = take(ebpf, name)?;
+    let map = M::try_from(map).map_err(RedirectError::map(name))?;
+    Ok(Table {
+        name,
+        capacity: info.capacity,
+        map,
+    })
+}
+
+/// A map whose entries come and go.
+pub(super) struct Table<M> {
+    name: &'static str,
+    capacity: u32,
+    map: M,
+}
+
+/// What hashes and prefix tries have in common.
+pub(super) trait Entries<K, V> {
+    fn entries(&self) -> Result<BTreeMap<K, V>, MapError>;
+    fn put(&mut self, key: &K, value: &V) -> Result<(), MapError>;
+    fn delete(&mut self, key: &K) -> Result<(), MapError>;
+}
+
+impl<K: Plain + Ord, V: Plain> Entries<K, V> for HashMap<MapData, K, V> {
+    fn entries(&self) -> Result<BTreeMap<K, V>, MapError> {
+        self.iter().collect()
+    }
+
+    fn put(&mut self, key: &K, value: &V) -> Result<(), MapError> {
+        self.insert(key, value, 0)
+    }
+
+    fn delete(&mut self, key: &K) -> Result<(), MapError> {
+        self.remove(key)
+    }
+}
+
+impl<V: Plain> Entries<Prefix, V> for LpmTrie<MapData, Addr, V> {
+    fn entries(&self) -> Result<BTreeMap<Prefix, V>, MapError> {
+        self.iter()
+            .map(|entry| entry.map(|(key, value)| ((key.data(), key.prefix_len() as u8), value)))
+            .collect()
+    }
+
+    fn put(&mut self, (addr, length): &Prefix, value: &V) -> Result<(), MapError> {
+        self.insert(&Key::new(u32::from(*length), *addr), value, 0)
+    }
+
+    fn delete(&mut self, (addr, length): &Prefix) -> Result<(), MapError> {
+        self.remove(&Key::new(u32::from(*length), *addr))
+    }
+}
+
+impl<M> Table<M> {
+    /// Makes the map say what is desired: additions and changes first, so that nothing that stays is ever
+    /// missing; only where there is no room do removals go first.
+    pub(super) fn sync<K, V>(&mut self, desired: &BTreeMap<K, V>) -> Result<Synced, RedirectError>
+    where
+        K: Ord + Copy,
+        V: PartialEq,
+        M: Entries<K, V>,
+    {
+        let actual = self.map.entries().map_err(RedirectError::map(self.name))?;
+        let mut stale: Vec<K> = actual
+            .keys()
+            .filter(|key| !desired.contains_key(key))
+            .copied()
+            .collect();
+        let mut synced = Synced {
+            removed: stale.len(),
+            ..Synced::default()
+        };
+        for (key, value) in desired {
+            match actual.get(key) {
+                Some(present) if present == value => continue,
+                Some(_) => synced.changed += 1,
+                None => synced.added += 1,
+            }
+            let mut put = self.map.put(key, value);
+            if put.as_ref().is_err_and(is_full) && !stale.is_empty() {
+                self.delete_all(&mut stale)?;
+                put = self.map.put(key, value);
+            }
+            put.map_err(|error| self.error(error))?;
+        }
+        self.delete_all(&mut stale)?;
+        Ok(synced)
+    }
+
+    /// What the map says now.
+    pub(super) fn entries<K, V>(&self) -> Result<BTreeMap<K, V>, RedirectError>
+    where
+        M: Entries<K, V>,
+    {
+        self.map.entries().map_err(RedirectError::map(self.name))
+    }
+
+    fn delete_all<K, V>(&mut self, stale: &mut Vec<K>) -> Result<(), RedirectError>
+    where
+        M: Entries<K, V>,
+    {
+        for key in stale.drain(..) {
+            match self.map.delete(&key) {
+                Ok(()) => {}
+                // Gone already, which is what was wanted.
+                Err(error) if errno(&error) == Some(libc::ENOENT) => {}
+                Err(error) => return Err(RedirectError::map(self.name)(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn error(&self, error: MapError) -> RedirectError {
+        if is_full(&error) {
+            RedirectError::MapFull {
+                map: self.name,
+                capacity: self.capacity,
+            }
+        } else {
+            RedirectError::map(self.name)(error)
+        }
+    }
+}
+
+/// A hash answers E2BIG when full, a prefix trie ENOSPC.
+fn is_full(error: &MapError) -> bool {
+    matches!(errno(error), Some(libc::E2BIG | libc::ENOSPC))
+}
+
+fn errno(error: &MapError) -> Option<i32> {
+    match error {
+        MapError::SyscallError(SyscallError { io_error, .. }) => io_error.raw_os_error(),
+        MapError::KeyNotFound | MapError::ElementNotFound => Some(libc::ENOENT),
+        MapError::IoError(e) => io::Error::raw_os_error(e),
+        _ => None,
+    }
+}
