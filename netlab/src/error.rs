@@ -1,6 +1,9 @@
 //! What can go wrong while a lab is built or used.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// Why the lab cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -72,4 +75,13 @@ pub enum LabError {
         /// Packets captured.
         seen: usize,
     },
+}
+
+/// Wraps an I/O error with what was tried and where.
+pub(crate) fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LabError {
+    move |source| LabError::File {
+        what,
+        path: path.to_owned(),
+        source,
+    }
 }

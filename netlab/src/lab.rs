@@ -1,38 +1,72 @@
-//! A lab from the outside.
+//! A lab: what it consists of, its building and its changes.
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr},
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
-use crate::{Fabric, LabError, LabSpec, Netns, Wiring};
+use crate::{Fabric, LabError, LabSpec, error::file, runtime::Runtime, sweep};
+
+mod addressing;
+mod network;
+mod node;
+mod pod;
+
+pub use node::Node;
+pub use pod::Pod;
 
 /// Nodes, pods and the fabric between them; removed when dropped.
 #[derive(Debug)]
 pub struct Lab {
-    id: String,
-    runtime_dir: PathBuf,
-    nodes: Vec<Node>,
+    // In the order of dropping: what holds devices in namespaces goes before the namespaces.
     fabric: Fabric,
+    nodes: Vec<Node>,
+    pod_mtu: u32,
+    runtime: Runtime,
 }
 
 impl Lab {
-    /// Builds the lab; all addresses and routes work when this returns.
-    pub fn new(_spec: LabSpec) -> Result<Self, LabError> {
-        todo!()
+    /// Builds the lab; all addresses and routes work when this returns. Removes what earlier killed runs left.
+    ///
+    /// # Errors
+    /// Not root; a spec that contradicts itself; a missing program; whatever the kernel refuses.
+    pub fn new(spec: LabSpec) -> Result<Self, LabError> {
+        addressing::check(&spec)?;
+        let runtime = Runtime::create(&spec.name_hint)?;
+        if let Err(e) = sweep() {
+            eprintln!("what an earlier run of the lab left behind could not be removed: {e}");
+        }
+        let mut nodes = Vec::new();
+        for (spec, number) in spec.nodes.iter().zip(1..) {
+            let mut node = Node::new(spec, number, &runtime);
+            for pod in &spec.pods {
+                let pod = Pod::new(pod, &node, addressing::free_pod_number(&node)?, &runtime);
+                node.pods.push(pod);
+            }
+            nodes.push(node);
+        }
+        for node in &nodes {
+            for dir in [node.cgroup(), node.pin_dir(), node.state_dir()] {
+                fs::create_dir(dir).map_err(file("cannot make", dir))?;
+            }
+        }
+        let fabric_netns = network::build(&nodes, &runtime, spec.fabric_mtu, spec.pod_mtu)?;
+        let fabric = Fabric::start(fabric_netns, &nodes)?;
+        Ok(Self {
+            fabric,
+            nodes,
+            pod_mtu: spec.pod_mtu,
+            runtime,
+        })
     }
 
-    /// Unique on this machine; part of the names of all namespaces.
+    /// Unique on this machine; all namespaces' names begin with it.
     pub fn id(&self) -> &str {
-        &self.id
+        self.runtime.id()
     }
 
     /// A tmpfs of the lab, for whatever should vanish with it.
     pub fn dir(&self) -> &Path {
-        &self.runtime_dir
+        self.runtime.directory()
     }
 
     /// All nodes, in the spec's order.
@@ -45,10 +79,7 @@ impl Lab {
     /// # Panics
     /// When there is none.
     pub fn node(&self, name: &str) -> &Node {
-        self.nodes
-            .iter()
-            .find(|n| n.name == name)
-            .unwrap_or_else(|| panic!("the lab has no node {name}"))
+        &self.nodes[self.index(name)]
     }
 
     /// The pod of this name, on whichever node.
@@ -56,16 +87,17 @@ impl Lab {
     /// # Panics
     /// When there is none.
     pub fn pod(&self, name: &str) -> &Pod {
-        self.nodes
-            .iter()
-            .flat_map(|n| &n.pods)
-            .find(|p| p.name == name)
+        let mut pods = self.nodes.iter().flat_map(Node::pods);
+        pods.find(|p| p.name() == name)
             .unwrap_or_else(|| panic!("the lab has no pod {name}"))
     }
 
-    /// All podCIDRs of all nodes.
-    pub fn pod_cidrs(&self) -> Vec<ipnet::IpNet> {
-        todo!()
+    /// All podCIDRs of all nodes of the cluster.
+    pub fn pod_cidrs(&self) -> Vec<IpNet> {
+        let nodes = self.nodes.iter().filter(|n| n.in_cluster());
+        nodes
+            .flat_map(|n| [n.pod_cidr_v4().into(), n.pod_cidr_v6().into()])
+            .collect()
     }
 
     /// What joins the nodes.
@@ -74,150 +106,50 @@ impl Lab {
     }
 
     /// Adds a pod to a node, live.
-    pub fn add_pod(&mut self, _node: &str, _pod: &str) -> Result<&Pod, LabError> {
-        todo!()
+    ///
+    /// # Errors
+    /// The name is taken or too long, or the kernel refuses.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    pub fn add_pod(&mut self, node: &str, name: &str) -> Result<&Pod, LabError> {
+        addressing::check_name(name)?;
+        if self.nodes.iter().flat_map(Node::pods).any(|p| p.name() == name) {
+            return Err(LabError::Spec(format!("two pods are named {name}")));
+        }
+        let index = self.index(node);
+        let node = &mut self.nodes[index];
+        let pod = Pod::new(name, node, addressing::free_pod_number(node)?, &self.runtime);
+        network::add_pod(node, &pod, self.pod_mtu)?;
+        node.pods.push(pod);
+        Ok(node.pod(name))
     }
 
-    /// Removes a pod, live, with its processes' connectivity.
-    pub fn remove_pod(&mut self, _pod: &str) -> Result<(), LabError> {
-        todo!()
+    /// Removes a pod with its interface, live; processes in it lose their network.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    ///
+    /// # Panics
+    /// When there is no such pod.
+    pub fn remove_pod(&mut self, name: &str) -> Result<(), LabError> {
+        let index = self.index(&self.pod(name).node().to_owned());
+        let node = &mut self.nodes[index];
+        network::remove_pod(node, node.pod(name))?;
+        node.pods.retain(|p| p.name() != name);
+        Ok(())
     }
 
     /// Changes the MTU of all uplinks, the fabric's ports and its bridge, in bytes.
-    pub fn set_fabric_mtu(&self, _mtu: u32) -> Result<(), LabError> {
-        todo!()
-    }
-}
-
-/// A node: a namespace with an uplink `eth0`, and pods.
-#[derive(Debug)]
-pub struct Node {
-    name: String,
-    number: u8,
-    wiring: Wiring,
-    netns: Netns,
-    v4: Ipv4Addr,
-    v6: Ipv6Addr,
-    pod_cidr_v4: Ipv4Net,
-    pod_cidr_v6: Ipv6Net,
-    pods: Vec<Pod>,
-    cgroup: PathBuf,
-    pin_dir: PathBuf,
-    state_dir: PathBuf,
-    in_cluster: bool,
-}
-
-impl Node {
-    /// Its name, as in the spec.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-    /// Its number in all addresses, from 1.
-    pub fn number(&self) -> u8 {
-        self.number
-    }
-    /// How its pods are connected.
-    pub fn wiring(&self) -> Wiring {
-        self.wiring
-    }
-    /// Whether it is a node of the cluster.
-    pub fn in_cluster(&self) -> bool {
-        self.in_cluster
-    }
-    /// Its namespace.
-    pub fn netns(&self) -> &Netns {
-        &self.netns
-    }
-    /// A command that will run on the node; see [`Netns::command`].
-    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        self.netns.command(program)
-    }
-    /// Its address on the fabric, 192.168.77.number.
-    pub fn v4(&self) -> Ipv4Addr {
-        self.v4
-    }
-    /// Its address on the fabric, fd77::number.
-    pub fn v6(&self) -> Ipv6Addr {
-        self.v6
-    }
-    /// Its pods' prefix, 10.77.number.0/24.
-    pub fn pod_cidr_v4(&self) -> Ipv4Net {
-        self.pod_cidr_v4
-    }
-    /// Its pods' prefix, fd77:number::/64.
-    pub fn pod_cidr_v6(&self) -> Ipv6Net {
-        self.pod_cidr_v6
-    }
-    /// Its uplink's name.
-    pub fn uplink(&self) -> &'static str {
-        "eth0"
-    }
-    /// Its pods.
-    pub fn pods(&self) -> &[Pod] {
-        &self.pods
-    }
-    /// The pod of this name.
     ///
-    /// # Panics
-    /// When there is none.
-    pub fn pod(&self, name: &str) -> &Pod {
-        self.pods
-            .iter()
-            .find(|p| p.name == name)
-            .unwrap_or_else(|| panic!("node {} has no pod {name}", self.name))
+    /// # Errors
+    /// The kernel refuses it: less than 68, or more than 65,535. Below 1,280 IPv6 goes away with its addresses.
+    pub fn set_fabric_mtu(&self, mtu: u32) -> Result<(), LabError> {
+        network::set_fabric_mtu(&self.nodes, self.fabric.netns(), mtu)
     }
-    /// Its own cgroup2, in which its processes and its pods' run.
-    pub fn cgroup(&self) -> &Path {
-        &self.cgroup
-    }
-    /// Its own directory in a bpffs.
-    pub fn pin_dir(&self) -> &Path {
-        &self.pin_dir
-    }
-    /// Its own directory on a tmpfs, for keyd's state.
-    pub fn state_dir(&self) -> &Path {
-        &self.state_dir
-    }
-}
 
-/// A pod: a namespace with `eth0`.
-#[derive(Debug)]
-pub struct Pod {
-    name: String,
-    node: String,
-    netns: Netns,
-    v4: Ipv4Addr,
-    v6: Ipv6Addr,
-    host_interface: String,
-}
-
-impl Pod {
-    /// Its name, as in the spec and its manifest.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-    /// Its node's name.
-    pub fn node(&self) -> &str {
-        &self.node
-    }
-    /// Its namespace.
-    pub fn netns(&self) -> &Netns {
-        &self.netns
-    }
-    /// A command that will run in the pod; see [`Netns::command`].
-    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        self.netns.command(program)
-    }
-    /// Its IPv4 address.
-    pub fn v4(&self) -> Ipv4Addr {
-        self.v4
-    }
-    /// Its IPv6 address.
-    pub fn v6(&self) -> Ipv6Addr {
-        self.v6
-    }
-    /// The name, on its node, of the other end of its `eth0`.
-    pub fn host_interface(&self) -> &str {
-        &self.host_interface
+    fn index(&self, node: &str) -> usize {
+        let found = self.nodes.iter().position(|n| n.name() == node);
+        found.unwrap_or_else(|| panic!("the lab has no node {node}"))
     }
 }

@@ -23,6 +23,7 @@ mod process;
 mod replicas;
 mod runtime;
 mod spec;
+mod system;
 
 pub use capture::{Capture, CaptureSpec, Captured, CapturedPacket};
 pub use error::LabError;

@@ -52,6 +52,13 @@ impl Tally {
     pub fn bytes(&self) -> u64 {
         self.cells.iter().flatten().map(|c| c.bytes).sum()
     }
+
+    fn zip(&mut self, other: &Self, with: impl Fn(&mut u64, u64)) {
+        for (cell, other) in self.cells.iter_mut().flatten().zip(other.cells.iter().flatten()) {
+            with(&mut cell.packets, other.packets);
+            with(&mut cell.bytes, other.bytes);
+        }
+    }
 }
 
 /// What crossed the fabric.
@@ -71,4 +78,34 @@ pub struct FabricCounts {
     pub duplicated: Tally,
     /// Held back on purpose, so that later ones overtook them.
     pub reordered: Tally,
+}
+
+impl FabricCounts {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.zip(other, |a, b| *a += b);
+    }
+
+    /// `earlier` must be an earlier count of the same.
+    pub(crate) fn subtract(&mut self, earlier: &Self) {
+        self.zip(earlier, |a, b| *a -= b);
+    }
+
+    fn zip(&mut self, other: &Self, with: impl Fn(&mut u64, u64) + Copy) {
+        let Self {
+            all,
+            covered,
+            marker,
+            fragments,
+            lost,
+            duplicated,
+            reordered,
+        } = self;
+        all.zip(&other.all, with);
+        covered.zip(&other.covered, with);
+        marker.zip(&other.marker, with);
+        fragments.zip(&other.fragments, with);
+        lost.zip(&other.lost, with);
+        duplicated.zip(&other.duplicated, with);
+        reordered.zip(&other.reordered, with);
+    }
 }

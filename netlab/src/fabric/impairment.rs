@@ -28,3 +28,9 @@ impl Default for Impairment {
         }
     }
 }
+
+impl Impairment {
+    pub(crate) fn does_nothing(&self) -> bool {
+        self.loss_ppm == 0 && self.duplicate_ppm == 0 && self.reorder_ppm == 0
+    }
+}
