@@ -1,0 +1,11 @@
+//! The programs in the real kernel: verdicts by `BPF_PROG_TEST_RUN`, attaching, maps, and traffic between
+//! namespaces. Needs root, and fails without. `HAUBERK_ATTACH=tcx|clsact` forces how programs are attached.
+
+mod attaching;
+mod contents;
+mod frames;
+mod from_pod;
+mod sandbox;
+mod to_network;
+mod to_pod;
+mod tunnel_ingress;
