@@ -13,6 +13,8 @@ pub mod cut;
 pub mod datagram;
 pub mod ecn;
 pub mod parse;
+#[cfg(test)]
+mod sample;
 pub mod too_big;
 pub mod vnet;
 

@@ -105,3 +105,50 @@ fn sum_words(bytes: &[u8]) -> u64 {
     }
     sum
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::packet::sample::naive_sum;
+
+    proptest! {
+        #[test]
+        fn it_equals_the_naive_sum(bytes in prop::collection::vec(any::<u8>(), 0..3000), split in 0..1500usize) {
+            let naive = naive_sum(&bytes);
+            prop_assert_eq!(Sum::default().bytes(&bytes).fold(), naive);
+            let (head, tail) = bytes.split_at((split * 2).min(bytes.len() & !1));
+            prop_assert_eq!(Sum::default().bytes(head).bytes(tail).fold(), naive);
+            prop_assert_eq!(Sum::default().bytes(head).sum(Sum::default().bytes(tail)).fold(), naive);
+            let mut copy = vec![0; bytes.len()];
+            prop_assert_eq!(copy_and_sum(&mut copy, &bytes).fold(), naive);
+            prop_assert_eq!(copy, bytes);
+        }
+
+        #[test]
+        fn a_field_taken_out_and_put_back_changes_nothing(bytes in prop::collection::vec(any::<u8>(), 20), at in 0..10usize) {
+            prop_assume!(bytes.iter().any(|byte| *byte != 0));
+            let word = u16::from_be_bytes([bytes[at * 2], bytes[at * 2 + 1]]);
+            let sum = Sum::default().bytes(&bytes);
+            let back = sum.without(word).word(word);
+            // Both forms of zero are equal (RFC 1071 §2).
+            prop_assert_eq!(back.fold() % 0xffff, sum.fold() % 0xffff);
+        }
+    }
+
+    #[test]
+    fn all_ones_do_not_overflow() {
+        let bytes = vec![0xff; 65_535];
+        assert_eq!(Sum::default().bytes(&bytes).fold(), naive_sum(&bytes));
+        assert_eq!(Sum(u64::MAX).fold(), 0xffff);
+        assert_eq!(Sum(u64::MAX).sum(Sum(u64::MAX)).fold(), 0xffff);
+    }
+
+    #[test]
+    fn the_example_of_rfc_1071_comes_out() {
+        let sum = Sum::default().bytes(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        assert_eq!(sum.fold(), 0xddf2);
+        assert_eq!(sum.finish(), !0xddf2);
+    }
+}

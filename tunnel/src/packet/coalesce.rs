@@ -107,3 +107,6 @@ impl Coalescer {
         self.spare.push(open);
     }
 }
+
+#[cfg(test)]
+mod tests;

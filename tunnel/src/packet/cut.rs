@@ -172,3 +172,6 @@ fn plain<S: FnMut(Segment<'_>)>(
     let packet = Packet::parse(&whole[..len]).map_err(|_| CutError::Malformed)?;
     fragment::fragment(&packet, out)
 }
+
+#[cfg(test)]
+mod tests;

@@ -82,3 +82,51 @@ pub fn read<'a>(packet: &Packet<'a>) -> Option<(SocketAddr, SocketAddr, &'a [u8]
         payload,
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::sample::assert_valid;
+
+    #[test]
+    fn what_is_built_can_be_read() {
+        for (source, destination) in [
+            ("192.168.77.1:23399", "192.168.77.2:23399"),
+            ("[fd77::1]:23399", "[fd77::2]:5"),
+        ] {
+            let (source, destination) = (
+                source.parse().expect("valid"),
+                destination.parse().expect("valid"),
+            );
+            for payload in [&b""[..], b"odd", b"even"] {
+                let mut out = [0xaa; 128];
+                let len = build(source, destination, payload, &mut out).expect("fits");
+                assert_valid(&out[..len]);
+                let packet = Packet::parse(&out).expect("a packet");
+                assert_eq!(read(&packet), Some((source, destination, payload)));
+                for at in 0..len {
+                    let mut corrupt = out;
+                    corrupt[at] ^= 1;
+                    // Source port and payload are under the checksum; of IP only the addresses are.
+                    if at >= packet.l4_offset() {
+                        assert_eq!(
+                            Packet::parse(&corrupt).ok().and_then(|packet| read(&packet)),
+                            None,
+                            "{at}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_built() {
+        let v4 = "192.0.2.1:1".parse().expect("valid");
+        let v6 = "[::1]:1".parse().expect("valid");
+        assert_eq!(build(v4, v4, b"x", &mut [0; 28]), None);
+        assert_eq!(build(v4, v6, b"x", &mut [0; 100]), None);
+        assert_eq!(build(v6, v4, b"x", &mut [0; 100]), None);
+        assert_eq!(build(v4, v4, &vec![0; 65_508], &mut vec![0; 70_000]), None);
+    }
+}

@@ -73,3 +73,92 @@ pub fn decapsulate(outer_tos: u8, packet: &mut [u8]) -> Result<(), MustDrop> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::sample::{Sample, assert_valid};
+
+    const ECT_0: u8 = 0b10;
+
+    #[test]
+    fn the_outer_header_copies_ecn_and_hides_the_dscp() {
+        assert_eq!(
+            [0xb8, 0xb9, 0xba, 0xbb].map(encapsulate),
+            [NOT_ECT, ECT_1, ECT_0, CE]
+        );
+    }
+
+    #[test]
+    fn opening_follows_figure_4_of_rfc_6040() {
+        for (inner, expected) in [
+            (NOT_ECT, [Ok(NOT_ECT), Ok(NOT_ECT), Ok(NOT_ECT), Err(MustDrop)]),
+            (ECT_0, [Ok(ECT_0), Ok(ECT_0), Ok(ECT_1), Ok(CE)]),
+            (ECT_1, [Ok(ECT_1), Ok(ECT_1), Ok(ECT_1), Ok(CE)]),
+            (CE, [Ok(CE), Ok(CE), Ok(CE), Ok(CE)]),
+        ] {
+            assert_eq!(
+                [NOT_ECT, ECT_0, ECT_1, CE].map(|outer| combine(outer, inner)),
+                expected,
+                "{inner}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_mark_changes_only_the_ecn_bits_and_the_header_checksum() {
+        for v6 in [false, true] {
+            for inner in 0..4 {
+                for outer in 0..4 {
+                    let sample = Sample {
+                        tos: 0xb8 | inner,
+                        ..Sample::tcp(v6, 10)
+                    };
+                    let mut packet = sample.build();
+                    let Ok(ecn) = combine(outer, inner) else {
+                        assert_eq!(decapsulate(outer, &mut packet), Err(MustDrop));
+                        assert_eq!(packet, sample.build());
+                        continue;
+                    };
+                    assert_eq!(decapsulate(outer, &mut packet), Ok(()));
+                    assert_eq!(
+                        packet,
+                        Sample {
+                            tos: 0xb8 | ecn,
+                            ..sample
+                        }
+                        .build()
+                    );
+                    assert_valid(&packet);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_header_checksum_stays_wrong() {
+        let mut packet = Sample {
+            tos: ECT_0,
+            ..Sample::tcp(false, 10)
+        }
+        .build();
+        packet[10] ^= 1;
+        assert_eq!(decapsulate(CE, &mut packet), Ok(()));
+        assert!(!Sum::default().bytes(&packet[..20]).is_valid());
+    }
+
+    #[test]
+    fn bytes_that_are_no_packet_are_left_alone() {
+        for packet in [
+            &mut [][..],
+            &mut [0x45],
+            &mut [0x45; 11],
+            &mut [0x60],
+            &mut [0xff; 40],
+        ] {
+            let before = packet.to_vec();
+            assert_eq!(decapsulate(CE, packet), Ok(()));
+            assert_eq!(packet, before);
+        }
+    }
+}

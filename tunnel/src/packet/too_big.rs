@@ -120,3 +120,104 @@ fn may_be_icmp_error(packet: &Packet<'_>) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::packet::sample::{Sample, assert_valid};
+
+    fn answer(packet: &[u8], mtu: usize) -> Option<Vec<u8>> {
+        let mut out = [0xaa; MAX_LEN];
+        too_big(packet, mtu, &mut out).map(|len| out[..len].to_vec())
+    }
+
+    #[test]
+    fn ipv4_gets_fragmentation_needed_from_the_original_destination() {
+        let packet = Sample::udp(false, 1472).build();
+        let answer = answer(&packet, 1420).expect("an answer");
+        assert_valid(&answer);
+        assert_eq!(answer.len(), 576);
+        assert_eq!(answer[9], protocol::ICMP);
+        assert_eq!(answer[12..16], packet[16..20]);
+        assert_eq!(answer[16..20], packet[12..16]);
+        assert_eq!(answer[20..22], [3, 4]);
+        assert_eq!(answer[24..28], [0, 0, 0x05, 0x8c]);
+        assert_eq!(answer[28..], packet[..548]);
+    }
+
+    #[test]
+    fn ipv6_gets_packet_too_big_from_the_original_destination() {
+        let packet = Sample::udp(true, 1452).build();
+        let answer = answer(&packet, 1420).expect("an answer");
+        assert_valid(&answer);
+        assert_eq!(answer.len(), 1280);
+        assert_eq!(answer[6], protocol::ICMPV6);
+        assert_eq!(answer[8..24], packet[24..40]);
+        assert_eq!(answer[24..40], packet[8..24]);
+        assert_eq!(answer[40..42], [2, 0]);
+        assert_eq!(answer[44..48], [0, 0, 0x05, 0x8c]);
+        assert_eq!(answer[48..], packet[..1232]);
+    }
+
+    #[test]
+    fn ipv6_is_never_told_less_than_1280() {
+        let packet = Sample::udp(true, 1300).build();
+        assert_eq!(
+            answer(&packet, 1200).expect("an answer")[44..48],
+            [0, 0, 0x05, 0x00]
+        );
+        let least = Sample::udp(true, 1280 - 48).build();
+        assert_eq!(answer(&least, 1200), None, "the sender cannot send less");
+    }
+
+    #[test]
+    fn nobody_is_answered_who_must_not_be() {
+        let v4 = Sample::ping(false, 1472).build();
+        let v6 = Sample::ping(true, 1472).build();
+        assert!(
+            answer(&v4, 1420).is_some() && answer(&v6, 1420).is_some(),
+            "echo requests are"
+        );
+        let with = |packet: &[u8], at: usize, byte: u8| {
+            let mut packet = packet.to_vec();
+            packet[at] = byte;
+            answer(&packet, 1420)
+        };
+        assert_eq!(with(&v4, 20, 3), None, "ICMP error");
+        assert_eq!(with(&v4, 20, 5), None, "ICMP redirect");
+        assert_eq!(with(&v6, 40, 1), None, "ICMPv6 error");
+        assert_eq!(with(&v6, 40, 137), None, "ICMPv6 redirect");
+        assert_eq!(with(&v4, 7, 1), None, "later fragment");
+        assert_eq!(with(&v4, 16, 224), None, "to multicast");
+        assert_eq!(with(&v4, 12, 224), None, "from multicast");
+        assert_eq!(with(&v4, 16, 255), None, "broadcast");
+        assert_eq!(with(&v4, 12, 127), None, "from loopback");
+        assert_eq!(with(&v6, 24, 0xff), None, "to multicast");
+        assert_eq!(with(&v6, 8, 0xff), None, "from multicast");
+        let mut later = Sample::udp(true, 1400).build();
+        later[6] = protocol::FRAGMENT;
+        later[40..48].copy_from_slice(&[protocol::UDP, 0, 0, 9, 0, 0, 0, 1]);
+        assert_eq!(answer(&later, 1420), None, "later fragment");
+        let mut nobody = v6.clone();
+        nobody[8..24].fill(0);
+        assert_eq!(answer(&nobody, 1420), None, "from nobody");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_answered_is_answered_validly(
+            mut packet in prop::collection::vec(any::<u8>(), 0..1500), v6: bool, mtu in 0..70_000usize,
+        ) {
+            if packet.len() > 40 {
+                packet[0] = if v6 { 0x60 } else { 0x45 };
+                let len = (packet.len() - if v6 { 40 } else { 0 }) as u16;
+                packet[if v6 { 4..6 } else { 2..4 }].copy_from_slice(&len.to_be_bytes());
+            }
+            if let Some(answer) = answer(&packet, mtu) {
+                assert_valid(&answer);
+            }
+        }
+    }
+}

@@ -8,6 +8,9 @@ use thiserror::Error;
 /// Bytes of the header.
 pub const LEN: usize = 10;
 
+/// The least payload of a TCP super-packet's segments: TCP_MIN_GSO_SIZE in the kernel's include/net/tcp.h.
+pub const MIN_TCP_GSO_SIZE: u16 = 8;
+
 const FLAG_NEEDS_CSUM: u8 = 1;
 const GSO_NONE: u8 = 0;
 const GSO_TCPV4: u8 = 1;

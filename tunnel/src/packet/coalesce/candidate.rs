@@ -4,6 +4,7 @@ use super::Merge;
 use crate::packet::{
     checksum::{Sum, pseudo_header},
     parse::{Extensions, Fragment, Packet, Version, protocol},
+    vnet::MIN_TCP_GSO_SIZE,
 };
 
 pub(super) const FIN: u8 = 0x01;
@@ -138,7 +139,8 @@ impl Candidate<'_> {
 
     /// Whether anything may follow it in a super-packet.
     pub(super) fn may_start(&self) -> bool {
-        !(self.flow.is_tcp() && self.tcp_flags() & (PSH | FIN) != 0)
+        !self.flow.is_tcp()
+            || self.tcp_flags() & (PSH | FIN) == 0 && self.payload().len() >= usize::from(MIN_TCP_GSO_SIZE)
     }
 
     /// Whether the transport checksum is right, given the payload's sum.

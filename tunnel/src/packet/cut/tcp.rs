@@ -8,7 +8,7 @@ use super::{CutError, Out, Segment, ip_header::IpHeader, partial::TCP_OFFSET};
 use crate::packet::{
     checksum::{self, copy_and_sum},
     parse::{Extensions, Fragment, Packet, protocol},
-    vnet::{Partial, VnetHdr},
+    vnet::{MIN_TCP_GSO_SIZE, Partial, VnetHdr},
 };
 
 const FIN: u8 = 0x01;
@@ -18,9 +18,6 @@ const PSH: u8 = 0x08;
 const URG: u8 = 0x20;
 const CWR: u8 = 0x80;
 
-/// The least payload of a super-packet's segments: TCP_MIN_GSO_SIZE in the kernel's include/net/tcp.h.
-const MIN_GSO_SIZE: u16 = 8;
-
 /// Cuts a TSO super-packet.
 pub(super) fn cut_super_packet<S: FnMut(Segment<'_>)>(
     vnet: VnetHdr,
@@ -29,7 +26,7 @@ pub(super) fn cut_super_packet<S: FnMut(Segment<'_>)>(
 ) -> Result<(), CutError> {
     if packet.protocol() != protocol::TCP
         || packet.fragment() != Fragment::Whole
-        || vnet.gso_size < MIN_GSO_SIZE
+        || vnet.gso_size < MIN_TCP_GSO_SIZE
     {
         return Err(CutError::Malformed);
     }
