@@ -1,26 +1,31 @@
 //! From the cluster's objects to what this node's kernel and tunnels shall hold: pure, and the same
 //! answer for the same question.
 //!
-//! Stages: 1. settle conflicts ([`Snapshot::claims`]), 2. number peers and identities, 3. covered
-//! prefixes, ipcache, peers, pods, 4. WireGuard peers of each lane, 5. what this node publishes of
-//! itself. It reads no clock, no file and no kernel state; what it needs of those is in [`Local`].
+//! Stages: 1. settle conflicts ([`Snapshot::claims`]), 2. covered prefixes, 3. peers and the WireGuard
+//! peers of each lane, 4. ipcache and pods, 5. external peers, 6. what this node publishes of itself. It reads no clock, no file and no kernel state; what it needs of those is in [`Local`].
 
-mod conditions;
+pub mod conditions;
+mod external;
 mod identity;
 mod ipcache;
 mod peers;
-mod tunnel_peers;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use hauberk_abi as abi;
-use hauberk_api::{LaneSpec, NodeTunnel, PublicKey};
+use hauberk_api::{Enforcer, LaneSpec, MeshPhase, NodeTunnel, PublicKey, UnreachableNodes};
 use ipnet::IpNet;
 
 use crate::memory::Memory;
 use crate::pair::{PeerKeys, Phase, Want};
-use crate::snapshot::{Conflict, Snapshot};
+use crate::snapshot::{Claims, Conflict, Snapshot};
+
+use external::External;
+use ipcache::Addresses;
+use peers::{Flip, Peers};
 
 pub use identity::Identity;
 
@@ -82,6 +87,8 @@ pub struct DesiredState {
     pub lane_peers: BTreeMap<LaneId, BTreeMap<PublicKey, TunnelPeer>>,
     /// The other nodes, by name.
     pub pairs: BTreeMap<String, PairFacts>,
+    /// Those of them that cannot take part and are exempt: what goes there stays clear.
+    pub exempt: BTreeSet<String>,
     /// This node's NodeTunnel as it shall be published; `lastTransitionTime` is filled in by the source.
     pub publish: NodeTunnel,
     /// Conflicts between objects that concern anybody, for the metric.
@@ -199,13 +206,124 @@ impl NotReady {
 }
 
 /// Prefixes of other nodes for which this node needs to know the device by which its routes lead there.
-pub fn remote_prefixes(_snapshot: &Snapshot, _node: &str) -> BTreeSet<IpNet> {
-    todo!()
+pub fn remote_prefixes(snapshot: &Snapshot, node: &str) -> BTreeSet<IpNet> {
+    let claims = snapshot.claims();
+    let others = |name: &&String| *name != node;
+    let prefixes = claims.node_prefixes.iter().filter(|(name, _)| others(name)).flat_map(|(_, prefixes)| prefixes);
+    let addresses = claims.node_addresses.iter().filter(|(name, _)| others(name)).flat_map(|(_, own)| own);
+    let external = snapshot.external_peers.values().flat_map(|peer| &peer.spec.allowed_ips);
+    let hosts = addresses.map(|address| IpNet::from(*address));
+    prefixes.copied().chain(hosts).chain(external.map(IpNet::trunc)).collect()
 }
 
 /// What this node shall hold. Numbers given and settings seen are noted in `memory`, phases are read there.
-pub fn compute(_snapshot: &Snapshot, _local: &Local, _memory: &mut Memory) -> Result<DesiredState, NotReady> {
-    todo!()
+pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Result<DesiredState, NotReady> {
+    if let Some(mesh) = &snapshot.mesh {
+        memory.mesh = Some(mesh.spec.clone());
+    }
+    let spec = memory.mesh.clone().ok_or(NotReady::NoMesh)?;
+    let own = snapshot.nodes.get(&local.node).ok_or_else(|| NotReady::NoNode(local.node.clone()))?;
+    if own.addresses.is_empty() {
+        return Err(NotReady::NoNodeAddress(local.node.clone()));
+    }
+    let claims = snapshot.claims();
+    let mut covered: BTreeSet<IpNet> = spec.encryption.pod_cidrs.iter().map(IpNet::trunc).collect();
+    if covered.is_empty() {
+        covered.extend(claims.node_prefixes.values().flatten());
+    }
+    if covered.is_empty() {
+        return Err(NotReady::NothingCovered);
+    }
+
+    let unreachable = spec.encryption.unreachable_nodes();
+    let want = if spec.encryption.enabled { Want::On(unreachable) } else { Want::Off };
+    let mesh_encrypted = snapshot.mesh_status().is_some_and(|status| status.phase == MeshPhase::Encrypted);
+    let Peers { mut peers, mut lane_peers, pairs } =
+        Peers::of(&claims, local, memory, &Flip { want, mesh_encrypted });
+    let mut addresses = Addresses::of(snapshot, &claims, local, &mut memory.numbers);
+
+    let external = if want.is_on() {
+        let is_covered = |prefix: &IpNet| covered.iter().any(|covered| external::overlap(covered, prefix));
+        External::of(snapshot, &claims, is_covered, local, &mut memory.numbers)
+    } else {
+        External::default()
+    };
+    for (number, prefix) in external.prefixes {
+        let ifindex = local.via.get(&prefix).copied().unwrap_or(0);
+        addresses.insert(prefix, abi::IpcacheEntry { peer: number, ifindex, ..Default::default() });
+        covered.insert(prefix);
+    }
+    peers.extend(external.peers);
+    for (lane, key, peer) in external.lane_peers {
+        lane_peers.entry(lane).or_default().insert(key, peer);
+    }
+
+    let mut desired = DesiredState {
+        covered,
+        ipcache: addresses.ipcache,
+        peers,
+        pods: addresses.pods,
+        pod_addresses: addresses.pod_addresses,
+        want,
+        tunnel: tunnel(want, local, memory),
+        lane_peers,
+        exempt: exempt(want, &pairs, memory),
+        pairs,
+        conflicts: claims.conflicts.iter().cloned().collect(),
+        refused_external_peers: external.refused,
+        ..Default::default()
+    };
+    memory.drop_unknown = drops_unknown(&desired, memory);
+    let enforce = if spec.policy.enforcer() == Enforcer::Hauberk { abi::CONFIG_ENFORCE } else { 0 };
+    let drop_unknown = if memory.drop_unknown { abi::CONFIG_DROP_UNKNOWN } else { 0 };
+    desired.config = abi::Config { abi_version: abi::ABI_VERSION, flags: enforce | drop_unknown };
+    desired.publish = conditions::tunnel(snapshot, &claims, local, &desired);
+    forget_what_is_gone(snapshot, &claims, want, memory);
+    Ok(desired)
+}
+
+fn tunnel(want: Want, local: &Local, memory: &Memory) -> Tunnel {
+    let encrypts = memory.phases.values().any(|phase| *phase > Phase::Off);
+    match &memory.mesh {
+        Some(spec) if want.is_on() || encrypts => Tunnel::Up {
+            lanes: spec.encryption.lanes(local.cores),
+            listen_port: spec.encryption.listen_port(),
+        },
+        _ => Tunnel::Down,
+    }
+}
+
+/// Peers without a NodeTunnel that have never been Sending, where the user asked to exempt such.
+fn exempt(want: Want, pairs: &BTreeMap<String, PairFacts>, memory: &Memory) -> BTreeSet<String> {
+    if want != Want::On(UnreachableNodes::Exempt) {
+        return BTreeSet::new();
+    }
+    let clear = |name: &String| memory.phases.get(name).is_none_or(|phase| *phase < Phase::Sending);
+    let names = pairs.iter().filter(|(name, facts)| facts.keys == PeerKeys::NoTunnel && clear(name));
+    names.map(|(name, _)| name.clone()).collect()
+}
+
+/// Once every pair has been Sending, covered addresses of unknown nodes are dropped until the flag is off.
+fn drops_unknown(desired: &DesiredState, memory: &Memory) -> bool {
+    let sending = |facts: &PairFacts| {
+        desired.peers.get(&facts.number).is_some_and(|peer| peer.phase >= Phase::Sending.number())
+    };
+    let all = || desired.pairs.iter().all(|(name, facts)| desired.exempt.contains(name) || sending(facts));
+    desired.want.is_on() && (memory.drop_unknown || all())
+}
+
+/// A Node that is gone may come back with its pairs still on, so phases are kept while the flag is on; the
+/// numbers of pairs whose phase is kept stay theirs.
+fn forget_what_is_gone(snapshot: &Snapshot, claims: &Claims, want: Want, memory: &mut Memory) {
+    if !want.is_on() {
+        memory.phases.retain(|name, _| claims.node_prefixes.contains_key(name));
+    }
+    let external: BTreeSet<String> =
+        snapshot.external_peers.keys().map(|name| external::number_name(name)).collect();
+    let Memory { phases, numbers, .. } = memory;
+    numbers.retain_peers(|name| {
+        claims.node_prefixes.contains_key(name) || phases.contains_key(name) || external.contains(name)
+    });
 }
 
 /// The kernel's key of a prefix: 16 bytes, and a length counted in the 128-bit form.

@@ -4,7 +4,7 @@
 //! peers and identities are kept as well, because pinned maps of the kernel refer to them: a number is
 //! never given to somebody else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -144,9 +144,60 @@ impl Numbers {
         }
     }
 
-    /// Forgets all but these; the numbers forgotten are not given again.
-    pub fn retain(&mut self, mut peer: impl FnMut(&str) -> bool, mut identity: impl FnMut(&Identity) -> bool) {
-        self.peers.retain(|name, _| peer(name));
-        self.identities.retain(|(known, _)| identity(known));
+    /// Forgets all other peers; the numbers forgotten are not given again.
+    pub fn retain_peers(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.peers.retain(|name, _| keep(name));
+    }
+
+    /// Forgets all other identities; the numbers forgotten are not given again.
+    pub fn retain_identities(&mut self, keep: &BTreeSet<Identity>) {
+        self.identities.retain(|(known, _)| keep.contains(known));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_comes_back_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Memory::load(dir.path()).unwrap(), Memory::default());
+        let mut memory = Memory { drop_unknown: true, generation: 3, ..Default::default() };
+        memory.phases.insert("b".into(), Phase::Strict);
+        let number = memory.numbers.peer("b");
+        let identity = memory.numbers.identity(&Identity { namespace: "web".into(), ..Default::default() });
+        memory.save(dir.path()).unwrap();
+        let mut again = Memory::load(dir.path()).unwrap();
+        assert_eq!((again.phases["b"], again.drop_unknown, again.generation), (Phase::Strict, true, 3));
+        assert_eq!(again.numbers.peer("b"), number);
+        assert_eq!(
+            again.numbers.identity(&Identity { namespace: "web".into(), ..Default::default() }),
+            identity
+        );
+    }
+
+    #[test]
+    fn a_number_is_never_given_to_somebody_else() {
+        let mut numbers = Numbers::default();
+        let gone = numbers.peer("gone");
+        numbers.retain_peers(|_| false);
+        assert_ne!(numbers.peer("new"), gone);
+        assert_ne!(numbers.peer("gone"), gone);
+        let identity = |name: &str| Identity { namespace: name.into(), ..Default::default() };
+        let first = numbers.identity(&identity("z"));
+        numbers.retain_identities(&BTreeSet::new());
+        assert_ne!(numbers.identity(&identity("a")), first);
+    }
+
+    #[test]
+    fn a_damaged_or_newer_file_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE_NAME);
+        fs::write(&path, r#"{"phases":{"b":"St"#).unwrap();
+        assert!(matches!(Memory::load(dir.path()), Err(MemoryError::Damaged { .. })));
+        fs::write(&path, r#"{"version":9}"#).unwrap();
+        assert!(matches!(Memory::load(dir.path()), Err(MemoryError::Version { version: 9, .. })));
+        assert_eq!(fs::read(&path).unwrap(), br#"{"version":9}"#);
     }
 }

@@ -1,1 +1,103 @@
-//! Being written.
+//! Who has an address: prefixes of nodes, addresses of nodes, pods, and what lies behind external peers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use hauberk_abi as abi;
+use ipnet::IpNet;
+
+use super::{Identity, Local, lpm_key};
+use crate::memory::Numbers;
+use crate::snapshot::{Claims, Pod, Snapshot};
+
+/// The kernel's maps of addresses and pods.
+#[derive(Default)]
+pub(super) struct Addresses {
+    pub(super) ipcache: BTreeMap<(abi::Addr, u8), abi::IpcacheEntry>,
+    pub(super) pods: BTreeMap<u32, abi::Pod>,
+    pub(super) pod_addresses: BTreeSet<abi::PodAddress>,
+}
+
+impl Addresses {
+    /// Fills in nodes and pods.
+    pub(super) fn of(snapshot: &Snapshot, claims: &Claims, local: &Local, numbers: &mut Numbers) -> Self {
+        let mut addresses = Self::default();
+        for (node, prefixes) in &claims.node_prefixes {
+            for prefix in prefixes {
+                addresses.insert(*prefix, remote_entry(node, *prefix, local, numbers));
+            }
+        }
+        for (node, own) in &claims.node_addresses {
+            for prefix in own.iter().copied().map(IpNet::from) {
+                let mut entry = remote_entry(node, prefix, local, numbers);
+                entry.flags = if *node == local.node { abi::IP_NODE | abi::IP_SELF } else { abi::IP_NODE };
+                addresses.insert(prefix, entry);
+            }
+        }
+        let mut in_use = BTreeSet::new();
+        for (name, own) in &claims.pod_addresses {
+            let pod = &snapshot.pods[name];
+            let identity = Identity::of(name, pod);
+            let number = numbers.identity(&identity);
+            in_use.insert(identity);
+            if pod.node.as_deref() == Some(&local.node) {
+                addresses.insert_local(pod, own, number, claims, local);
+            } else if let Some(node) = &pod.node {
+                addresses.insert_remote(node, own, number, claims, local, numbers);
+            }
+        }
+        numbers.retain_identities(&in_use);
+        addresses
+    }
+
+    /// Adds one prefix.
+    pub(super) fn insert(&mut self, prefix: IpNet, entry: abi::IpcacheEntry) {
+        self.ipcache.insert(lpm_key(prefix), entry);
+    }
+
+    fn insert_local(&mut self, pod: &Pod, own: &[IpAddr], identity: u32, claims: &Claims, local: &Local) {
+        let ifindex = own.iter().find_map(|address| local.pod_interfaces.get(address)).copied();
+        // Without an interface the address is nobody's: the host's stack knows best where it is.
+        let (flags, at) = ifindex.map_or((0, 0), |ifindex| (abi::IP_LOCAL_POD, ifindex));
+        for address in own {
+            let entry = abi::IpcacheEntry { peer: abi::NO_PEER, identity, flags, ifindex: at };
+            self.insert(IpNet::from(*address), entry);
+        }
+        let Some(ifindex) = ifindex else { return };
+        self.pods.entry(ifindex).or_insert(abi::Pod { identity, flags: 0 });
+        let nodes = claims.node_addresses.values();
+        let of_nodes: BTreeSet<&IpAddr> = nodes.flatten().collect();
+        let extra = pod.extra_addresses.iter().filter(|address| !of_nodes.contains(address));
+        for address in own.iter().chain(extra) {
+            let (addr, _) = lpm_key(IpNet::from(*address));
+            self.pod_addresses.insert(abi::PodAddress { ifindex, addr });
+        }
+    }
+
+    fn insert_remote(
+        &mut self,
+        node: &str,
+        own: &[IpAddr],
+        identity: u32,
+        claims: &Claims,
+        local: &Local,
+        numbers: &mut Numbers,
+    ) {
+        for address in own {
+            let Some(prefix) = claims.node_prefixes[node].iter().find(|prefix| prefix.contains(address)) else {
+                continue;
+            };
+            let entry = abi::IpcacheEntry { identity, ..remote_entry(node, *prefix, local, numbers) };
+            self.insert(IpNet::from(*address), entry);
+        }
+    }
+}
+
+/// What is known of all addresses in a node's prefix.
+fn remote_entry(node: &str, prefix: IpNet, local: &Local, numbers: &mut Numbers) -> abi::IpcacheEntry {
+    if node == local.node {
+        return abi::IpcacheEntry::default();
+    }
+    let ifindex = local.via.get(&prefix).copied().unwrap_or(0);
+    abi::IpcacheEntry { peer: numbers.peer(node), ifindex, ..Default::default() }
+}
