@@ -139,8 +139,9 @@ impl KeyFile {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
             file.write_all(&self.encode())?;
             file.sync_all()?;
-            wipe(&path)?;
+            let old = open_to_wipe(&path)?;
             fs::rename(&aside, &path)?;
+            wipe(old)?;
             File::open(state_dir)?.sync_all()
         };
         write().map_err(|source| KeyFileError::Io { what: "write", path: path.clone(), source })
@@ -149,9 +150,12 @@ impl KeyFile {
     /// Wipes and removes the key file, when its generation is no longer needed.
     pub fn remove(state_dir: &Path) -> Result<(), KeyFileError> {
         let path = state_dir.join(FILE_NAME);
-        let remove = || match wipe(&path).and_then(|()| fs::remove_file(&path)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            outcome => outcome,
+        let remove = || match open_to_wipe(&path)? {
+            Some(old) => {
+                fs::remove_file(&path)?;
+                wipe(Some(old))
+            }
+            None => Ok(()),
         };
         remove().map_err(|source| KeyFileError::Io { what: "remove", path: path.clone(), source })
     }
@@ -217,13 +221,19 @@ fn check_owner(metadata: &fs::Metadata) -> Result<(), String> {
     Ok(())
 }
 
-/// Overwrites a file's bytes, so that they don't linger in freed pages; nothing to do if there is none.
-fn wipe(path: &Path) -> io::Result<()> {
-    let mut file = match OpenOptions::new().write(true).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
+/// The file, if there is one, to be wiped once its name is gone: a crash in between must not leave a
+/// key file of zeros.
+fn open_to_wipe(path: &Path) -> io::Result<Option<File>> {
+    match OpenOptions::new().write(true).open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Overwrites a file's bytes, so that they don't linger in freed pages.
+fn wipe(file: Option<File>) -> io::Result<()> {
+    let Some(mut file) = file else { return Ok(()) };
     let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(HEADER + KEY * MAX_LANES);
     file.write_all(&vec![0; length])?;
     file.sync_all()
