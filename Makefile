@@ -39,8 +39,9 @@ lint: ## formatting, clippy, dependencies, documentation
 deny: ## licences, bans and sources of dependencies; advisories where their database can be reached
 	@scripts/deny
 
-docs: ## the crates' documentation, without warnings
+docs: ## the crates' documentation without warnings, and the tests that docs/ names
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	@scripts/cited-tests
 
 fuzz: ## fuzz every parser of bytes, FUZZ_SECONDS=30 each
 	@scripts/setup build
