@@ -76,7 +76,8 @@ struct SkBuffHead {
     ifindex: u32,
 }
 
-/// Runs a TC program on a packet as if it were seen on the device `ifindex` of this network namespace.
+/// Runs a TC program on a packet as if it had been received on the device `ifindex` of this network
+/// namespace.
 pub(crate) fn dry_run(program: BorrowedFd<'_>, packet: &[u8], ifindex: u32) -> io::Result<DryRun> {
     let mut out = vec![0u8; packet.len() + HEADROOM];
     let context = SkBuffHead {

@@ -11,7 +11,11 @@ use std::{
     sync::Arc,
 };
 
-use aya::{Ebpf, EbpfLoader, maps::MapData};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::MapData,
+    programs::{ProgramError, SchedClassifier},
+};
 use hauberk_abi::{
     ABI_VERSION, Config, Count, Counter, Device, DropReason, Flow, FlowKey, IpcacheEntry, Lane, MAX_SLOTS,
     Peer, Pod, PodAddress, VerdictKey,
@@ -244,7 +248,8 @@ impl Redirect {
         QueueCell::new(Arc::clone(&self.maps.queues), slot)
     }
 
-    /// Runs a program on a packet that goes nowhere, as if it were seen on the device `ifindex`
+    /// Runs a program on a packet that goes nowhere, as if it had been received on the device
+    /// `ifindex`
     /// (`BPF_PROG_TEST_RUN`). It counts, and changes maps, as with a real packet.
     pub fn dry_run(&self, hook: Hook, packet: &[u8], ifindex: u32) -> io::Result<bpf::DryRun> {
         let program = self.attachments.program(hook).fd().map_err(io::Error::other)?;
@@ -348,6 +353,23 @@ impl Loader {
 impl LoadCopy for Loader {
     fn load_copy(&self) -> Result<Ebpf, RedirectError> {
         self.load()
+    }
+}
+
+/// The verifier gives up with EAGAIN when a signal comes; libbpf tries as often (tools/lib/bpf/bpf.c).
+const LOAD_ATTEMPTS: usize = 5;
+
+fn load_program(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+    let mut attempts = 1;
+    loop {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock && attempts < LOAD_ATTEMPTS =>
+            {
+                attempts += 1;
+            }
+            result => return result,
+        }
     }
 }
 

@@ -51,6 +51,12 @@ impl Skb {
         field!(self, ifindex)
     }
 
+    /// Whether the packet came from a device, in contrast to one that the host itself made.
+    #[inline(always)]
+    pub fn was_received(self) -> bool {
+        field!(self, ingress_ifindex) != 0
+    }
+
     /// Whether a VLAN tag waits in the metadata, outside the bytes.
     #[inline(always)]
     pub fn has_vlan_tag(self) -> bool {

@@ -33,17 +33,17 @@ fn judge(skb: Skb) -> Verdict {
         return Ok(NEXT);
     }
     let ip = Ip::read(skb, &link)?;
+    let t = Transport::read(skb, &ip)?;
+    if neighbour::is_discovery(&ip, &t) {
+        return Ok(NEXT);
+    }
     let flags = flags();
     let from = ipcache(&ip.src);
     let stamp = skb.stamp();
-    if stamp & STAMP_TUNNEL == 0 {
+    if stamp & STAMP_TUNNEL == 0 && skb.was_received() {
         refuse_clear(&ip, from.as_ref(), flags)?;
     }
     if flags & CONFIG_ENFORCE == 0 {
-        return Ok(NEXT);
-    }
-    let t = Transport::read(skb, &ip)?;
-    if neighbour::is_discovery(&ip, &t) {
         return Ok(NEXT);
     }
     let ifindex = skb.ifindex();
@@ -60,7 +60,7 @@ fn judge(skb: Skb) -> Verdict {
     Ok(NEXT)
 }
 
-/// For packets that did not come out of the tunnel.
+/// For packets that came from a device and not out of the tunnel.
 #[inline(always)]
 fn refuse_clear(ip: &Ip, from: Option<&IpcacheEntry>, flags: u32) -> Result<(), DropReason> {
     if from.is_some_and(|e| e.flags & (IP_LOCAL_POD | IP_SELF) != 0) {
