@@ -10,16 +10,14 @@ mod head;
 mod layout;
 
 use aya_ebpf::{
-    bindings::{BPF_F_INGRESS, TC_ACT_SHOT, __sk_buff},
-    helpers::{bpf_clone_redirect, bpf_get_smp_processor_id, bpf_redirect, bpf_skb_load_bytes},
+    bindings::{__sk_buff, BPF_F_INGRESS, TC_ACT_SHOT},
+    helpers::{bpf_clone_redirect, bpf_get_smp_processor_id, bpf_redirect},
     macros::{classifier, map},
     maps::{Array, LpmTrie, PerCpuArray, lpm_trie::Key},
     programs::TcContext,
 };
 use head::Head;
-use layout::{
-    ALL, COVERED, Cell, DUPLICATED, FRAGMENT, HEAD, LOST, MARKER, PORTS, REORDERED, Settings, Tallies,
-};
+use layout::{ALL, COVERED, Cell, DUPLICATED, FRAGMENT, LOST, MARKER, PORTS, REORDERED, Settings, Tallies};
 
 /// Lets the next program, and then the bridge, have it.
 const NEXT: i32 = -1;
@@ -38,8 +36,6 @@ static TALLIES: PerCpuArray<Tallies> = PerCpuArray::with_max_entries(PORTS, 0);
 /// How many decisions were made on this CPU.
 #[map]
 static DECISIONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
-#[map]
-static HEADS: PerCpuArray<[u8; HEAD]> = PerCpuArray::with_max_entries(1, 0);
 
 #[classifier]
 pub fn fabric_port(ctx: TcContext) -> i32 {
@@ -55,14 +51,14 @@ fn judge(skb: *mut __sk_buff) -> Option<i32> {
         return Some(NEXT);
     }
     let settings = SETTINGS.get(0)?;
-    let bytes = HEADS.get_ptr_mut(0)?;
-    let read = load(skb, bytes, len)?;
-    // SAFETY: the element is this CPU's own, and nothing else on it runs this program meanwhile.
-    let bytes: &[u8; HEAD] = unsafe { &*bytes };
-    let head = Head::parse(bytes, read)?;
+    let head = Head::parse(skb)?;
+    let marked = settings.mask_low != 0 && head::has_marker(skb, len, settings);
 
     let tallies = TALLIES.get_ptr_mut(if port < PORTS { port } else { 0 })?;
-    let packet = Cell { packets: segments.max(1).into(), bytes: len.saturating_sub(ETHERNET).into() };
+    let packet = Cell {
+        packets: segments.max(1).into(),
+        bytes: len.saturating_sub(ETHERNET).into(),
+    };
     let class = head.class & 7;
     let count = |kind: usize| {
         // SAFETY: the element is this CPU's own; `kind` is a constant below KINDS and `class` below 8.
@@ -74,10 +70,10 @@ fn judge(skb: *mut __sk_buff) -> Option<i32> {
     if head.fragment {
         count(FRAGMENT);
     }
-    if settings.covered != 0 && (is_covered(&head.source) || is_covered(&head.destination)) {
+    if settings.covered != 0 && has_covered(skb, &head) {
         count(COVERED);
     }
-    if settings.mask_low != 0 && head::has_marker(bytes, read, settings) {
+    if marked {
         count(MARKER);
     }
 
@@ -117,21 +113,21 @@ fn judge(skb: *mut __sk_buff) -> Option<i32> {
     Some(NEXT)
 }
 
-/// Copies the frame's first bytes and says how many.
 #[inline(always)]
-fn load(skb: *mut __sk_buff, to: *mut [u8; HEAD], len: u32) -> Option<usize> {
-    let wanted = if len < HEAD as u32 { len } else { HEAD as u32 };
-    if wanted == 0 {
-        return None;
-    }
-    // SAFETY: `to` has HEAD bytes and `wanted` is at most that.
-    let result = unsafe { bpf_skb_load_bytes(skb.cast(), 0, to.cast(), wanted) };
-    (result == 0).then_some(wanted as usize)
+fn has_covered(skb: *mut __sk_buff, head: &Head) -> bool {
+    let length = if head.is_v6 { 16 } else { 4 };
+    is_covered(skb, head.is_v6, head.source) || is_covered(skb, head.is_v6, head.source + length)
 }
 
 #[inline(always)]
-fn is_covered(address: &[u8; 16]) -> bool {
-    COVERED_PREFIXES.get(Key::new(128, *address)).is_some()
+fn is_covered(skb: *mut __sk_buff, is_v6: bool, at: u32) -> bool {
+    let address = if is_v6 {
+        head::load::<16>(skb, at)
+    } else {
+        head::load::<4>(skb, at).map(|[a, b, c, d]| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d])
+    };
+    let Some(address) = address else { return false };
+    COVERED_PREFIXES.get(Key::new(128, address)).is_some()
 }
 
 #[inline(always)]
