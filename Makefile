@@ -51,5 +51,5 @@ bench: build ## throughput of one pair of nodes on this machine; ARGS as for hau
 	@scripts/setup demo
 	@$(SUDO) $(TARGET_DIR)/release/hauberk-bench local $(ARGS)
 
-clean: ## remove what was built, and what a killed run of the lab left behind
+clean: ## remove what was built
 	cargo clean
