@@ -5,7 +5,10 @@
 //! snapshot's matter.
 
 pub mod dir;
+mod merge;
 mod publish;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -74,13 +77,13 @@ impl Source {
     }
 
     /// Publishes this node's NodeTunnel if it differs from what is published; says whether it did.
-    pub fn publish_tunnel(&self, _tunnel: &NodeTunnel) -> Result<bool, SourceError> {
-        todo!()
+    pub fn publish_tunnel(&self, tunnel: &NodeTunnel) -> Result<bool, SourceError> {
+        publish::tunnel(&self.directory, tunnel)
     }
 
     /// Publishes the Mesh's status if it differs from what is published; says whether it did.
-    pub fn publish_mesh_status(&self, _status: &MeshStatus) -> Result<bool, SourceError> {
-        todo!()
+    pub fn publish_mesh_status(&self, status: &MeshStatus) -> Result<bool, SourceError> {
+        publish::mesh_status(&self.directory, status)
     }
 
     /// Writes `state-NODE.json` beside the manifests, for `hauberk status`.
