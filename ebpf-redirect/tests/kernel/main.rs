@@ -3,6 +3,7 @@
 
 mod attaching;
 mod contents;
+mod fencing;
 mod frames;
 mod from_pod;
 mod nodes;
