@@ -31,6 +31,8 @@ pub(crate) struct Peers {
     allowed: AllowedIps,
     /// The last index that was found: the datagrams of one batch mostly belong to one session.
     last_index: Option<(u32, PeerId)>,
+    /// The last inner address that was found: a flow's packets come in rows.
+    last_address: Option<(IpAddr, PeerId)>,
 }
 
 impl Peers {
@@ -47,14 +49,14 @@ impl Peers {
     pub(crate) fn reindex(&mut self, id: PeerId, index: u32) {
         self.by_index.retain(|_, owner| *owner != id);
         self.by_index.insert(index, id);
-        self.last_index = None;
+        self.forget();
     }
 
     pub(crate) fn remove(&mut self, key: &PublicKey) -> Option<Peer> {
         let id = self.by_key.remove(key)?;
         self.by_index.retain(|_, owner| *owner != id);
         self.allowed.remove_peer(id);
-        self.last_index = None;
+        self.forget();
         self.peers[id.0].take()
     }
 
@@ -89,8 +91,16 @@ impl Peers {
     }
 
     /// The peer whose AllowedIPs hold the address, by the longest prefix.
-    pub(crate) fn by_inner_address(&self, address: IpAddr) -> Option<PeerId> {
-        self.allowed.lookup(address)
+    #[inline]
+    pub(crate) fn by_inner_address(&mut self, address: IpAddr) -> Option<PeerId> {
+        match self.last_address {
+            Some((last, id)) if last == address => Some(id),
+            _ => {
+                let id = self.allowed.lookup(address)?;
+                self.last_address = Some((address, id));
+                Some(id)
+            }
+        }
     }
 
     /// The peer last heard from at a UDP endpoint. Looks at every peer.
@@ -121,14 +131,23 @@ impl Peers {
 
     pub(crate) fn allow(&mut self, net: IpNet, id: PeerId) {
         self.allowed.insert(net, id);
+        self.forget();
     }
 
     pub(crate) fn disallow(&mut self, net: IpNet, id: PeerId) {
         self.allowed.remove(net, id);
+        self.forget();
     }
 
     pub(crate) fn disallow_all(&mut self, id: PeerId) {
         self.allowed.remove_peer(id);
+        self.forget();
+    }
+
+    /// What was found before may not hold any more.
+    fn forget(&mut self) {
+        self.last_index = None;
+        self.last_address = None;
     }
 
     pub(crate) fn allowed_ips(&self, id: PeerId) -> Vec<IpNet> {
