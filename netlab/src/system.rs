@@ -110,7 +110,7 @@ impl Owner {
         Ok(Self { pid, started })
     }
 
-    /// From the file that its `Display` was written to; where that is not there (yet), any live process with
+    /// From the file that its `Display` was written to; where that is not there or not whole yet, any live process with
     /// the number that stands in the lab's id counts as the owner.
     pub(crate) fn read(path: &Path, id: &str) -> Option<Self> {
         if let Ok(text) = fs::read_to_string(path) {

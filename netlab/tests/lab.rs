@@ -1,8 +1,19 @@
 //! The lab itself: both wirings, both families, and nothing left behind. As root.
 
-use std::{fs, net::IpAddr, process::Stdio, time::Instant};
+use std::{
+    env, fs,
+    io::{BufRead, BufReader},
+    net::IpAddr,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
-use hauberk_netlab::{Lab, LabSpec, NodeSpec, Process, Wiring};
+use hauberk_netlab::{CommandPlacement, Lab, LabSpec, NodeSpec, Process, Wiring, clean_up_on_signals, sweep};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 /// Everything on the machine that carries the lab's id.
 fn traces(id: &str) -> Vec<String> {
@@ -91,14 +102,16 @@ fn nothing_is_left_of_a_lab_that_was_dropped_with_processes_running() {
     // One that starts another, in a session of its own: neither a signal to the child nor to its group ends it.
     let mut sleep = lab.pod("a1").command("setsid");
     let mut sleep = Process::spawn(sleep.args(["-f", "sleep", "600"])).unwrap();
-    sleep.wait(std::time::Duration::from_secs(5)).unwrap();
+    sleep.wait(Duration::from_secs(5)).unwrap();
     let procs = lab.node("a").cgroup().join("cgroup.procs");
     let running = fs::read_to_string(procs).unwrap();
     assert_eq!(running.lines().count(), 1);
     let pid: u32 = running.trim().parse().unwrap();
     drop(lab);
     assert_eq!(traces(&id), Vec::<String>::new());
-    assert!(!fs::exists(format!("/proc/{pid}")).unwrap());
+    // Whoever inherited it may not have waited for it yet.
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    assert!(stat.is_err() || stat.unwrap().contains(") Z "));
 }
 
 #[test]
@@ -139,7 +152,6 @@ fn a_node_drops_what_conntrack_calls_invalid_and_leaves_rp_filter_alone() {
 
 #[test]
 fn a_command_runs_on_the_cpu_that_it_was_given() {
-    use hauberk_netlab::CommandPlacement;
     let lab = Lab::new(LabSpec::new("t", vec![NodeSpec::outside("a")])).unwrap();
     let mut taskset = lab.node("a").command("grep");
     let output = taskset
@@ -152,4 +164,78 @@ fn a_command_runs_on_the_cpu_that_it_was_given() {
         Some("0")
     );
     assert!(lab.node("a").command("true").on_cpu(1000).output().is_err());
+}
+
+const HOLDER: &str = "NETLAB_TEST_HOLDS_A_LAB";
+
+/// Not a test by itself: what other tests start as a process of its own, to kill it.
+#[test]
+fn a_process_that_holds_a_lab() {
+    let Ok(how) = env::var(HOLDER) else { return };
+    if how == "handles signals" {
+        clean_up_on_signals().unwrap();
+    }
+    let lab = Lab::new(LabSpec::two_nodes("k", Wiring::Routed)).unwrap();
+    let _server = Process::spawn(lab.pod("a1").command("sleep").arg("600")).unwrap();
+    println!("lab {}", lab.id());
+    thread::sleep(Duration::from_secs(600));
+}
+
+/// The process and its lab's id.
+fn holder(how: &str) -> (Child, String) {
+    let mut holder = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "a_process_that_holds_a_lab", "--nocapture"])
+        .env(HOLDER, how)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(holder.stdout.take().unwrap()).lines();
+    let id = lines
+        .map_while(Result::ok)
+        .find_map(|line| Some(line.split_once("lab ")?.1.to_owned()))
+        .unwrap();
+    assert!(!traces(&id).is_empty());
+    (holder, id)
+}
+
+#[test]
+fn a_killed_run_is_cleared_away_at_once_by_its_guardian() {
+    let (mut holder, id) = holder("");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !traces(&id).is_empty() {
+        assert!(Instant::now() < deadline, "{:?}", traces(&id));
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_killed_run_without_its_guardian_is_swept() {
+    let (mut holder, id) = holder("");
+    let processes = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok());
+    let is_guardian = |pid: &i32| {
+        let about = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        about("cmdline").contains(&id) && about("status").contains(&format!("PPid:\t{}\n", holder.id()))
+    };
+    let guardian = processes.into_iter().find(is_guardian).unwrap();
+    kill(Pid::from_raw(guardian), Signal::SIGKILL).unwrap();
+    assert!(!sweep().unwrap().contains(&id), "its owner is alive");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    thread::sleep(Duration::from_millis(100));
+    assert!(!traces(&id).is_empty());
+    assert!(sweep().unwrap().contains(&id));
+    assert_eq!(traces(&id), Vec::<String>::new());
+}
+
+#[test]
+fn a_signal_ends_the_process_after_its_labs() {
+    let (mut holder, id) = holder("handles signals");
+    kill(Pid::from_raw(holder.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(holder.wait().unwrap().code(), Some(130));
+    assert_eq!(traces(&id), Vec::<String>::new());
 }

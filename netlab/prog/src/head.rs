@@ -4,7 +4,7 @@ use core::hint::black_box;
 
 use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes};
 
-use crate::layout::{MARKER_CHUNKS, Settings};
+use crate::layout::Settings;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -19,6 +19,8 @@ const DESTINATION: u8 = 60;
 const MOST_EXTENSIONS: usize = 4;
 
 const IP: usize = 14;
+/// The marker is looked for in so many times 16 bytes, from the IP header on.
+const MARKER_CHUNKS: usize = 20;
 /// Class of what is not told apart.
 const OTHER: usize = 3;
 

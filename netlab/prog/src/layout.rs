@@ -2,8 +2,6 @@
 //!
 //! No padding, no bool, no enum: user space and the program are compiled by two compilers.
 
-/// The marker is looked for in so many times 16 bytes, from the IP header on.
-pub const MARKER_CHUNKS: usize = 20;
 /// Ports are told apart by ifindex, which is small in the fabric's own namespace.
 pub const PORTS: u32 = 128;
 /// Kinds of packets that are counted, indexes of [`Tallies::kinds`].

@@ -31,6 +31,8 @@ use nix::{
 use crate::{LabError, Netns, error::file, system};
 
 const DEVICE: &str = "hold";
+/// The most that a TAP device takes; it never is what limits the fabric.
+const MTU: u32 = 65_521;
 /// The largest frame: 64 KiB of IP and a link header.
 const FRAME_MAX: usize = 65_550;
 /// Between two looks at whether to end.
@@ -56,7 +58,7 @@ impl Hold {
     pub(super) fn start(netns: &Netns, bridge: &str, time: Duration) -> Result<Self, LabError> {
         let (tap, ifindex) = netns.run(open_tap)??;
         let up = format!(
-            "link set {DEVICE} master {bridge} mtu 65535 up
+            "link set {DEVICE} master {bridge} mtu {MTU} up
              link set {DEVICE} type bridge_slave learning off flood off mcast_flood off bcast_flood off\n"
         );
         system::run_with_input(Command::new("ip").args(["-n", netns.name(), "-batch", "-"]), &up)?;

@@ -10,7 +10,8 @@ if [ -d "$3" ]; then
 fi
 for namespace in /run/netns/"$1"-*; do
     [ -e "$namespace" ] || continue
-    umount "$namespace" 2>/dev/null
+    # Lazily: a command that was made for it and not yet started holds it open.
+    umount -l "$namespace" 2>/dev/null
     rm -f "$namespace"
 done
 for mounted in "$2/bpf" "$2"; do
@@ -19,4 +20,4 @@ for mounted in "$2/bpf" "$2"; do
 done
 [ ! -d "$2" ] || rmdir "$2"
 [ ! -d "$3" ] || find "$3" -depth -type d -exec rmdir {} +
-[ ! -e "$2" ] && [ ! -e "$3" ]
+[ ! -e "$2" ] && [ ! -e "$3" ] && [ -z "$(ls -d /run/netns/"$1"-* 2>/dev/null)" ]
