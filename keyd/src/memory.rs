@@ -25,7 +25,7 @@ const VERSION: u32 = 1;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Memory {
-    version: u32,
+    pub(crate) version: u32,
     /// Phase of the pair with each node, as last applied.
     pub phases: BTreeMap<String, Phase>,
     /// The Mesh's settings as last seen: deleting the Mesh object switches nothing off.
