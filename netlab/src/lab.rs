@@ -133,7 +133,7 @@ impl Lab {
     /// # Panics
     /// When there is no such pod.
     pub fn remove_pod(&mut self, name: &str) -> Result<(), LabError> {
-        let index = self.index(&self.pod(name).node().to_owned());
+        let index = self.index(self.pod(name).node());
         let node = &mut self.nodes[index];
         network::remove_pod(node, node.pod(name))?;
         node.pods.retain(|p| p.name() != name);

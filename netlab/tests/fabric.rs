@@ -317,7 +317,7 @@ fn tcp_delivers_every_byte_through_all_impairments_over_both_families() {
         ..Impairment::default()
     };
     lab.fabric().set_impairment(impairment).unwrap();
-    let payload: Vec<u8> = (0..4_000_000u32).map(|i| (i * 7 >> 3) as u8).collect();
+    let payload: Vec<u8> = (0..4_000_000u32).map(|i| (i / 5) as u8).collect();
     tcp(&lab, lab.pod("b1").v4().into(), &payload);
     tcp(&lab, lab.pod("b1").v6().into(), &payload);
     let counts = lab.fabric().counts().unwrap();

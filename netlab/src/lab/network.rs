@@ -1,8 +1,11 @@
 //! The kernel's side of a lab: namespaces, links, addresses, routes, as text for `ip -batch`.
 //!
-//! 1. names of all namespaces; 2. settings that must be there before any device is; 3. the fabric's bridge,
-//! the uplinks and the routes between nodes; 4. pods. No device ever exists outside the lab's namespaces.
-//! `rp_filter` is never touched.
+//! 1. names of all namespaces;
+//! 2. settings that must be there before any device is;
+//! 3. the fabric's bridge, the uplinks, and the routes between nodes;
+//! 4. pods.
+//!
+//! No device ever exists outside the lab's namespaces. `rp_filter` is never touched.
 
 use std::{fmt::Write as _, fs, path::Path, process::Command};
 
