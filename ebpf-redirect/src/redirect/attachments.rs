@@ -434,7 +434,12 @@ fn pinned_links(links: &Path) -> Result<Vec<(PathBuf, Hook, u32)>, RedirectError
 }
 
 fn device_name(ifindex: u32) -> Option<String> {
-    if_indextoname(ifindex).ok()?.into_string().ok()
+    // nix 0.31 takes the null pointer of a missing device for an empty name.
+    if_indextoname(ifindex)
+        .ok()?
+        .into_string()
+        .ok()
+        .filter(|name| !name.is_empty())
 }
 
 fn devices() -> Result<Vec<(u32, String)>, RedirectError> {

@@ -7,6 +7,7 @@ mod fencing;
 mod frames;
 mod from_pod;
 mod nodes;
+mod rival;
 mod sandbox;
 mod to_network;
 mod to_pod;

@@ -27,7 +27,23 @@ pub const REDIRECT: i32 = 7;
 pub struct Sandbox {
     pub redirect: Redirect,
     pub pin_dir: PathBuf,
-    _mount_point: tempfile::TempDir,
+    mount_point: tempfile::TempDir,
+}
+
+/// The sandbox while no process has the programs open.
+pub struct Pins(tempfile::TempDir);
+
+impl Pins {
+    /// As a restarted process does.
+    pub fn open(self, options: Options) -> Sandbox {
+        let pin_dir = options.pin_dir.clone();
+        let redirect = Redirect::open(options).expect("the pins are re-used");
+        Sandbox {
+            redirect,
+            pin_dir,
+            mount_point: self.0,
+        }
+    }
 }
 
 impl Sandbox {
@@ -67,11 +83,16 @@ impl Sandbox {
         Self {
             redirect,
             pin_dir,
-            _mount_point: mount_point,
+            mount_point,
         }
     }
 
-    /// As a restarted process does.
+    /// As when the process ends: only what is pinned stays.
+    pub fn release(self) -> Pins {
+        Pins(self.mount_point)
+    }
+
+    /// As a second process does while the first still runs.
     pub fn reopen(&mut self) {
         self.redirect = Redirect::open(options(&self.pin_dir)).expect("the pins are re-used");
     }
