@@ -172,7 +172,10 @@ pub struct Reason {
 impl Reason {
     /// A reason with its text.
     pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self {
+            reason,
+            message: message.into(),
+        }
     }
 }
 
@@ -209,11 +212,26 @@ impl NotReady {
 pub fn remote_prefixes(snapshot: &Snapshot, node: &str) -> BTreeSet<IpNet> {
     let claims = snapshot.claims();
     let others = |name: &&String| *name != node;
-    let prefixes = claims.node_prefixes.iter().filter(|(name, _)| others(name)).flat_map(|(_, prefixes)| prefixes);
-    let addresses = claims.node_addresses.iter().filter(|(name, _)| others(name)).flat_map(|(_, own)| own);
-    let external = snapshot.external_peers.values().flat_map(|peer| &peer.spec.allowed_ips);
+    let prefixes = claims
+        .node_prefixes
+        .iter()
+        .filter(|(name, _)| others(name))
+        .flat_map(|(_, prefixes)| prefixes);
+    let addresses = claims
+        .node_addresses
+        .iter()
+        .filter(|(name, _)| others(name))
+        .flat_map(|(_, own)| own);
+    let external = snapshot
+        .external_peers
+        .values()
+        .flat_map(|peer| &peer.spec.allowed_ips);
     let hosts = addresses.map(|address| IpNet::from(*address));
-    prefixes.copied().chain(hosts).chain(external.map(IpNet::trunc)).collect()
+    prefixes
+        .copied()
+        .chain(hosts)
+        .chain(external.map(IpNet::trunc))
+        .collect()
 }
 
 /// What this node shall hold. Numbers given and settings seen are noted in `memory`, phases are read there.
@@ -222,7 +240,10 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
         memory.mesh = Some(mesh.spec.clone());
     }
     let spec = memory.mesh.clone().ok_or(NotReady::NoMesh)?;
-    let own = snapshot.nodes.get(&local.node).ok_or_else(|| NotReady::NoNode(local.node.clone()))?;
+    let own = snapshot
+        .nodes
+        .get(&local.node)
+        .ok_or_else(|| NotReady::NoNode(local.node.clone()))?;
     if own.addresses.is_empty() {
         return Err(NotReady::NoNodeAddress(local.node.clone()));
     }
@@ -236,10 +257,19 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
     }
 
     let unreachable = spec.encryption.unreachable_nodes();
-    let want = if spec.encryption.enabled { Want::On(unreachable) } else { Want::Off };
-    let mesh_encrypted = snapshot.mesh_status().is_some_and(|status| status.phase == MeshPhase::Encrypted);
-    let Peers { mut peers, mut lane_peers, pairs } =
-        Peers::of(&claims, local, memory, &Flip { want, mesh_encrypted });
+    let want = if spec.encryption.enabled {
+        Want::On(unreachable)
+    } else {
+        Want::Off
+    };
+    let mesh_encrypted = snapshot
+        .mesh_status()
+        .is_some_and(|status| status.phase == MeshPhase::Encrypted);
+    let Peers {
+        mut peers,
+        mut lane_peers,
+        pairs,
+    } = Peers::of(&claims, local, memory, &Flip { want, mesh_encrypted });
     let mut addresses = Addresses::of(snapshot, &claims, local, &mut memory.numbers);
 
     let external = if want.is_on() {
@@ -250,7 +280,14 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
     };
     for (number, prefix) in external.prefixes {
         let ifindex = local.via.get(&prefix).copied().unwrap_or(0);
-        addresses.insert(prefix, abi::IpcacheEntry { peer: number, ifindex, ..Default::default() });
+        addresses.insert(
+            prefix,
+            abi::IpcacheEntry {
+                peer: number,
+                ifindex,
+                ..Default::default()
+            },
+        );
         covered.insert(prefix);
     }
     peers.extend(external.peers);
@@ -274,9 +311,20 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
         ..Default::default()
     };
     memory.drop_unknown = drops_unknown(&desired, memory);
-    let enforce = if spec.policy.enforcer() == Enforcer::Hauberk { abi::CONFIG_ENFORCE } else { 0 };
-    let drop_unknown = if memory.drop_unknown { abi::CONFIG_DROP_UNKNOWN } else { 0 };
-    desired.config = abi::Config { abi_version: abi::ABI_VERSION, flags: enforce | drop_unknown };
+    let enforce = if spec.policy.enforcer() == Enforcer::Hauberk {
+        abi::CONFIG_ENFORCE
+    } else {
+        0
+    };
+    let drop_unknown = if memory.drop_unknown {
+        abi::CONFIG_DROP_UNKNOWN
+    } else {
+        0
+    };
+    desired.config = abi::Config {
+        abi_version: abi::ABI_VERSION,
+        flags: enforce | drop_unknown,
+    };
     desired.publish = conditions::tunnel(snapshot, &claims, local, &desired);
     forget_what_is_gone(snapshot, &claims, want, memory);
     Ok(desired)
@@ -298,17 +346,32 @@ fn exempt(want: Want, pairs: &BTreeMap<String, PairFacts>, memory: &Memory) -> B
     if want != Want::On(UnreachableNodes::Exempt) {
         return BTreeSet::new();
     }
-    let clear = |name: &String| memory.phases.get(name).is_none_or(|phase| *phase < Phase::Sending);
-    let names = pairs.iter().filter(|(name, facts)| facts.keys == PeerKeys::NoTunnel && clear(name));
+    let clear = |name: &String| {
+        memory
+            .phases
+            .get(name)
+            .is_none_or(|phase| *phase < Phase::Sending)
+    };
+    let names = pairs
+        .iter()
+        .filter(|(name, facts)| facts.keys == PeerKeys::NoTunnel && clear(name));
     names.map(|(name, _)| name.clone()).collect()
 }
 
 /// Once every pair has been Sending, covered addresses of unknown nodes are dropped until the flag is off.
 fn drops_unknown(desired: &DesiredState, memory: &Memory) -> bool {
     let sending = |facts: &PairFacts| {
-        desired.peers.get(&facts.number).is_some_and(|peer| peer.phase >= Phase::Sending.number())
+        desired
+            .peers
+            .get(&facts.number)
+            .is_some_and(|peer| peer.phase >= Phase::Sending.number())
     };
-    let all = || desired.pairs.iter().all(|(name, facts)| desired.exempt.contains(name) || sending(facts));
+    let all = || {
+        desired
+            .pairs
+            .iter()
+            .all(|(name, facts)| desired.exempt.contains(name) || sending(facts))
+    };
     desired.want.is_on() && (memory.drop_unknown || all())
 }
 
@@ -316,10 +379,15 @@ fn drops_unknown(desired: &DesiredState, memory: &Memory) -> bool {
 /// numbers of pairs whose phase is kept stay theirs.
 fn forget_what_is_gone(snapshot: &Snapshot, claims: &Claims, want: Want, memory: &mut Memory) {
     if !want.is_on() {
-        memory.phases.retain(|name, _| claims.node_prefixes.contains_key(name));
+        memory
+            .phases
+            .retain(|name, _| claims.node_prefixes.contains_key(name));
     }
-    let external: BTreeSet<String> =
-        snapshot.external_peers.keys().map(|name| external::number_name(name)).collect();
+    let external: BTreeSet<String> = snapshot
+        .external_peers
+        .keys()
+        .map(|name| external::number_name(name))
+        .collect();
     let Memory { phases, numbers, .. } = memory;
     numbers.retain_peers(|name| {
         claims.node_prefixes.contains_key(name) || phases.contains_key(name) || external.contains(name)

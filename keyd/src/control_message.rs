@@ -68,7 +68,9 @@ impl ControlMessage {
 
     /// From bytes.
     pub fn decode(bytes: &[u8]) -> Result<Self, ControlMessageError> {
-        let bytes: &[u8; SIZE] = bytes.try_into().map_err(|_| ControlMessageError::Size(bytes.len()))?;
+        let bytes: &[u8; SIZE] = bytes
+            .try_into()
+            .map_err(|_| ControlMessageError::Size(bytes.len()))?;
         if bytes[..4] != MAGIC {
             return Err(ControlMessageError::Magic);
         }
@@ -86,9 +88,8 @@ impl ControlMessage {
         if bytes[7] != 0 {
             return Err(ControlMessageError::Range("padding"));
         }
-        let number = |at: usize| {
-            u64::from_be_bytes(bytes[at..at + 8].try_into().expect("the slice has eight bytes"))
-        };
+        let number =
+            |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("the slice has eight bytes"));
         let epoch = number(8);
         if epoch == 0 {
             return Err(ControlMessageError::Range("epoch"));
@@ -125,7 +126,10 @@ mod tests {
     #[test]
     fn the_layout_on_the_wire_is_the_documented_one() {
         let bytes = message().encode();
-        assert_eq!(bytes[..16], *b"HBKC\x01\x02\x01\x00\x01\x02\x03\x04\x05\x06\x07\x08");
+        assert_eq!(
+            bytes[..16],
+            *b"HBKC\x01\x02\x01\x00\x01\x02\x03\x04\x05\x06\x07\x08"
+        );
         assert_eq!(ControlMessage::decode(&bytes), Ok(message()));
     }
 
@@ -141,7 +145,10 @@ mod tests {
         assert_eq!(spoilt(5, 4), Err(ControlMessageError::Range("phase")));
         assert_eq!(spoilt(6, 4), Err(ControlMessageError::Range("flags")));
         assert_eq!(spoilt(7, 1), Err(ControlMessageError::Range("padding")));
-        assert_eq!(ControlMessage::decode(&message().encode()[1..]), Err(ControlMessageError::Size(39)));
+        assert_eq!(
+            ControlMessage::decode(&message().encode()[1..]),
+            Err(ControlMessageError::Size(39))
+        );
     }
 
     proptest! {

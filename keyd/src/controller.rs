@@ -32,10 +32,13 @@ pub async fn run(options: ControllerOptions) -> anyhow::Result<()> {
 /// The Mesh's status as the nodes' conditions make it; without `lastTransitionTime`, which publishing fills in.
 pub fn summarise(snapshot: &Snapshot) -> MeshStatus {
     let says = |node: &String, kind: &str| snapshot.tunnels.get(node)?.condition(kind);
-    let encrypted = |node: &&String| says(node, condition::ENCRYPTED).is_some_and(|found| found.status == "True");
+    let encrypted =
+        |node: &&String| says(node, condition::ENCRYPTED).is_some_and(|found| found.status == "True");
     let is_off = |node: &&String| says(node, condition::ENCRYPTED).is_none_or(|found| found.reason == OFF);
-    let (members, unreachable): (Vec<_>, Vec<_>) =
-        snapshot.nodes.keys().partition(|node| snapshot.tunnels.contains_key(*node));
+    let (members, unreachable): (Vec<_>, Vec<_>) = snapshot
+        .nodes
+        .keys()
+        .partition(|node| snapshot.tunnels.contains_key(*node));
     // A Mesh that has been deleted switches nothing off: then the nodes' words alone count.
     let enabled = match &snapshot.mesh {
         Some(mesh) => mesh.spec.encryption.enabled,
@@ -49,7 +52,12 @@ pub fn summarise(snapshot: &Snapshot) -> MeshStatus {
     };
     let late = |kind: &str, wanted: &str| {
         let late = |node: &&&String| says(node, kind).is_none_or(|found| found.status != wanted);
-        members.iter().copied().filter(|node| late(&node)).map(String::as_str).collect::<Vec<_>>()
+        members
+            .iter()
+            .copied()
+            .filter(|node| late(&node))
+            .map(String::as_str)
+            .collect::<Vec<_>>()
     };
     MeshStatus {
         phase,
@@ -63,10 +71,13 @@ pub fn summarise(snapshot: &Snapshot) -> MeshStatus {
                 phase.name(),
                 match phase {
                     MeshPhase::Enabling | MeshPhase::Disabling => {
-                        let waiting = members.iter().filter(|node| {
-                            if enabled { !encrypted(node) } else { !is_off(node) }
-                        });
-                        format!("waiting for {}", conditions::listed(waiting.map(|node| node.as_str())))
+                        let waiting = members
+                            .iter()
+                            .filter(|node| if enabled { !encrypted(node) } else { !is_off(node) });
+                        format!(
+                            "waiting for {}",
+                            conditions::listed(waiting.map(|node| node.as_str()))
+                        )
                     }
                     MeshPhase::Off | MeshPhase::Encrypted => String::new(),
                 },
@@ -79,7 +90,12 @@ pub fn summarise(snapshot: &Snapshot) -> MeshStatus {
 fn ready(late: &[&str], members: usize) -> Condition {
     let waiting = || format!("not ready: {}", conditions::listed(late.iter().copied()));
     match (members, late) {
-        (0, _) => conditions::condition(condition::READY, false, "NoNodes", "no node has a NodeTunnel".to_owned()),
+        (0, _) => conditions::condition(
+            condition::READY,
+            false,
+            "NoNodes",
+            "no node has a NodeTunnel".to_owned(),
+        ),
         (_, []) => conditions::condition(condition::READY, true, "NodesReady", String::new()),
         _ => conditions::condition(condition::READY, false, "NodesNotReady", waiting()),
     }
@@ -95,7 +111,9 @@ fn degraded(late: &[&str], unreachable: &[&String], enabled: bool) -> Condition 
     let mut parts = Vec::new();
     if cut_off {
         let names = conditions::listed(unreachable.iter().map(|node| node.as_str()));
-        parts.push(format!("without a NodeTunnel, see spec.encryption.unreachableNodes: {names}"));
+        parts.push(format!(
+            "without a NodeTunnel, see spec.encryption.unreachableNodes: {names}"
+        ));
     }
     if !late.is_empty() {
         parts.push(format!("degraded: {}", conditions::listed(late.iter().copied())));
@@ -121,7 +139,10 @@ mod tests {
     }
 
     fn snapshot(enabled: bool, nodes: &[(&str, Option<(bool, &str)>)]) -> Snapshot {
-        let mut snapshot = Snapshot { mesh: mesh(enabled), ..Default::default() };
+        let mut snapshot = Snapshot {
+            mesh: mesh(enabled),
+            ..Default::default()
+        };
         for (name, encrypted) in nodes {
             snapshot.nodes.insert((*name).into(), Node::default());
             if let Some((encrypted, reason)) = encrypted {
@@ -141,18 +162,35 @@ mod tests {
     #[test]
     fn the_mesh_is_encrypted_when_every_node_says_so_and_enabling_until_then() {
         let strict = Some((true, "AllPairsStrict"));
-        let summary = summarise(&snapshot(true, &[("a", strict), ("b", Some((false, "PairsLag")))]));
-        assert_eq!((summary.phase, summary.nodes, summary.encrypted_nodes), (MeshPhase::Enabling, 2, 1));
-        assert!(summary.conditions.iter().any(|found| found.message == "waiting for b"));
+        let summary = summarise(&snapshot(
+            true,
+            &[("a", strict), ("b", Some((false, "PairsLag")))],
+        ));
+        assert_eq!(
+            (summary.phase, summary.nodes, summary.encrypted_nodes),
+            (MeshPhase::Enabling, 2, 1)
+        );
+        assert!(
+            summary
+                .conditions
+                .iter()
+                .any(|found| found.message == "waiting for b")
+        );
         let summary = summarise(&snapshot(true, &[("a", strict), ("b", strict)]));
-        assert_eq!((summary.phase, summary.encrypted_nodes), (MeshPhase::Encrypted, 2));
+        assert_eq!(
+            (summary.phase, summary.encrypted_nodes),
+            (MeshPhase::Encrypted, 2)
+        );
         assert_eq!(summarise(&snapshot(true, &[])).phase, MeshPhase::Enabling);
     }
 
     #[test]
     fn the_mesh_is_off_only_when_no_node_has_a_pair_left() {
         let off = Some((false, "Off"));
-        assert_eq!(summarise(&snapshot(false, &[("a", off), ("b", off)])).phase, MeshPhase::Off);
+        assert_eq!(
+            summarise(&snapshot(false, &[("a", off), ("b", off)])).phase,
+            MeshPhase::Off
+        );
         let lagging = snapshot(false, &[("a", off), ("b", Some((false, "PairsLag")))]);
         assert_eq!(summarise(&lagging).phase, MeshPhase::Disabling);
         let unaware = snapshot(false, &[("a", Some((true, "AllPairsStrict"))), ("b", off)]);
@@ -161,9 +199,19 @@ mod tests {
 
     #[test]
     fn a_node_that_cannot_take_part_is_listed_and_holds_nobody_up() {
-        let summary = summarise(&snapshot(true, &[("a", Some((true, "AllPairsStrict"))), ("bare", None)]));
-        assert_eq!((summary.phase, summary.nodes, summary.encrypted_nodes), (MeshPhase::Encrypted, 2, 1));
-        let degraded = summary.conditions.iter().find(|found| found.type_ == "Degraded").unwrap();
+        let summary = summarise(&snapshot(
+            true,
+            &[("a", Some((true, "AllPairsStrict"))), ("bare", None)],
+        ));
+        assert_eq!(
+            (summary.phase, summary.nodes, summary.encrypted_nodes),
+            (MeshPhase::Encrypted, 2, 1)
+        );
+        let degraded = summary
+            .conditions
+            .iter()
+            .find(|found| found.type_ == "Degraded")
+            .unwrap();
         assert_eq!(degraded.reason, "UnreachableNodes");
         assert!(degraded.message.ends_with("bare"));
     }

@@ -90,7 +90,11 @@ impl KeyFile {
     /// Reads the key file of this state directory; `None` if there is none.
     pub fn load(state_dir: &Path) -> Result<Option<Self>, KeyFileError> {
         let path = state_dir.join(FILE_NAME);
-        let io = |source| KeyFileError::Io { what: "read", path: path.clone(), source };
+        let io = |source| KeyFileError::Io {
+            what: "read",
+            path: path.clone(),
+            source,
+        };
         // A link would let whoever can write the directory point keyd at another's file.
         let no_follow = nix::fcntl::OFlag::O_NOFOLLOW.bits();
         let mut file = match OpenOptions::new().read(true).custom_flags(no_follow).open(&path) {
@@ -98,7 +102,10 @@ impl KeyFile {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io(error)),
         };
-        let refused = |reason: String| KeyFileError::Refused { path: path.clone(), reason };
+        let refused = |reason: String| KeyFileError::Refused {
+            path: path.clone(),
+            reason,
+        };
         check_owner(&file.metadata().map_err(io)?).map_err(refused)?;
         // One byte more than the largest file, so that a longer one is seen to be longer.
         let mut bytes = Zeroizing::new([0; HEADER + KEY * MAX_LANES + 1]);
@@ -109,7 +116,9 @@ impl KeyFile {
                 read => length += read,
             }
         }
-        Self::parse(&bytes[..length]).map(Some).map_err(|error| refused(error.to_string()))
+        Self::parse(&bytes[..length])
+            .map(Some)
+            .map_err(|error| refused(error.to_string()))
     }
 
     /// New random keys, clamped as X25519 wants them.
@@ -123,7 +132,11 @@ impl KeyFile {
             key[31] = key[31] & 127 | 64;
             private_keys.push(key);
         }
-        Ok(Self { generation, first_port, private_keys })
+        Ok(Self {
+            generation,
+            first_port,
+            private_keys,
+        })
     }
 
     /// Writes it where [`KeyFile::load`] finds it, in place of an older generation's.
@@ -136,7 +149,11 @@ impl KeyFile {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&aside)?;
             file.write_all(&self.encode())?;
             file.sync_all()?;
             let old = open_to_wipe(&path)?;
@@ -144,7 +161,11 @@ impl KeyFile {
             wipe(old)?;
             File::open(state_dir)?.sync_all()
         };
-        write().map_err(|source| KeyFileError::Io { what: "write", path: path.clone(), source })
+        write().map_err(|source| KeyFileError::Io {
+            what: "write",
+            path: path.clone(),
+            source,
+        })
     }
 
     /// Wipes and removes the key file, when its generation is no longer needed.
@@ -157,13 +178,20 @@ impl KeyFile {
             }
             None => Ok(()),
         };
-        remove().map_err(|source| KeyFileError::Io { what: "remove", path: path.clone(), source })
+        remove().map_err(|source| KeyFileError::Io {
+            what: "remove",
+            path: path.clone(),
+            source,
+        })
     }
 
     /// From the file's bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, KeyFormatError> {
         if bytes.len() < HEADER {
-            return Err(KeyFormatError::Size { found: bytes.len(), expected: HEADER + KEY });
+            return Err(KeyFormatError::Size {
+                found: bytes.len(),
+                expected: HEADER + KEY,
+            });
         }
         let short = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         if bytes[..6] != MAGIC {
@@ -182,14 +210,21 @@ impl KeyFile {
         }
         let expected = HEADER + KEY * lanes;
         if bytes.len() != expected {
-            return Err(KeyFormatError::Size { found: bytes.len(), expected });
+            return Err(KeyFormatError::Size {
+                found: bytes.len(),
+                expected,
+            });
         }
         let private_keys = bytes[HEADER..].chunks_exact(KEY).map(|chunk| {
             let mut key = Zeroizing::new([0; KEY]);
             key.copy_from_slice(chunk);
             key
         });
-        Ok(Self { generation, first_port, private_keys: private_keys.collect() })
+        Ok(Self {
+            generation,
+            first_port,
+            private_keys: private_keys.collect(),
+        })
     }
 
     fn encode(&self) -> Zeroizing<Vec<u8>> {
@@ -213,10 +248,15 @@ fn check_owner(metadata: &fs::Metadata) -> Result<(), String> {
         return Err("it is not a regular file".to_owned());
     }
     if metadata.uid() != user {
-        return Err(format!("it belongs to user {}, not to keyd's user {user}", metadata.uid()));
+        return Err(format!(
+            "it belongs to user {}, not to keyd's user {user}",
+            metadata.uid()
+        ));
     }
     if mode != 0o600 {
-        return Err(format!("it has mode {mode:04o} where 0600 is needed: others may have read the keys"));
+        return Err(format!(
+            "it has mode {mode:04o} where 0600 is needed: others may have read the keys"
+        ));
     }
     Ok(())
 }
@@ -234,7 +274,9 @@ fn open_to_wipe(path: &Path) -> io::Result<Option<File>> {
 /// Overwrites a file's bytes, so that they don't linger in freed pages.
 fn wipe(file: Option<File>) -> io::Result<()> {
     let Some(mut file) = file else { return Ok(()) };
-    let length = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX).min(HEADER + KEY * MAX_LANES);
+    let length = usize::try_from(file.metadata()?.len())
+        .unwrap_or(usize::MAX)
+        .min(HEADER + KEY * MAX_LANES);
     file.write_all(&vec![0; length])?;
     file.sync_all()
 }
@@ -265,7 +307,11 @@ mod tests {
         assert_eq!((again.generation, again.first_port), (7, 23400));
         assert!(again.private_keys == keys.private_keys);
         assert!(again.private_keys[0] != again.private_keys[1]);
-        assert!(KeyFile::load(tempfile::tempdir().unwrap().path()).unwrap().is_none());
+        assert!(
+            KeyFile::load(tempfile::tempdir().unwrap().path())
+                .unwrap()
+                .is_none()
+        );
     }
 
     #[test]
@@ -274,7 +320,10 @@ mod tests {
         let before = fs::read(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let text = refusal(dir.path());
-        assert!(text.contains("0640") && text.contains("refused") && text.contains("keys"), "{text}");
+        assert!(
+            text.contains("0640") && text.contains("refused") && text.contains("keys"),
+            "{text}"
+        );
         assert_eq!(fs::read(&path).unwrap(), before);
     }
 
@@ -319,7 +368,13 @@ mod tests {
         assert_eq!(spoilt(6, 2), KeyFormatError::Version(2));
         assert_eq!(spoilt(18, 0), KeyFormatError::Range("the number of lanes"));
         assert_eq!(spoilt(19, 255), KeyFormatError::Range("the number of lanes"));
-        assert_eq!(spoilt(18, 3), KeyFormatError::Size { found: 52, expected: 116 });
+        assert_eq!(
+            spoilt(18, 3),
+            KeyFormatError::Size {
+                found: 52,
+                expected: 116
+            }
+        );
         assert!(KeyFile::parse(&[]).is_err());
     }
 

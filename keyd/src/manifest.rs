@@ -39,7 +39,12 @@ pub struct Problem {
 impl Problem {
     /// Something wrong with a file as a whole.
     pub fn of_file(file: &str, text: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line: None, field: String::new(), text: text.into() }
+        Self {
+            file: file.to_owned(),
+            line: None,
+            field: String::new(),
+            text: text.into(),
+        }
     }
 }
 
@@ -104,7 +109,10 @@ pub struct Parsed {
 /// Reads the manifests in `bytes`; `file` is the name to be used in problems.
 pub fn parse(file: &str, bytes: &[u8]) -> Result<Parsed, Vec<Problem>> {
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(vec![Problem::of_file(file, format!("larger than {MAX_BYTES} bytes"))]);
+        return Err(vec![Problem::of_file(
+            file,
+            format!("larger than {MAX_BYTES} bytes"),
+        )]);
     }
     let mut parsed = Parsed::default();
     let mut problems = Vec::new();
@@ -113,14 +121,20 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Parsed, Vec<Problem>> {
             Ok(value) => value,
             Err(error) => {
                 let line = error.location().map(|location| location.line());
-                problems.push(Problem { line, ..Problem::of_file(file, not_yaml(&error)) });
+                problems.push(Problem {
+                    line,
+                    ..Problem::of_file(file, not_yaml(&error))
+                });
                 // The rest of the stream cannot be told apart any more.
                 break;
             }
         };
         match object(value) {
             Ok(Read::Object(object)) => parsed.objects.push(object),
-            Ok(Read::Ignored(text)) => parsed.notices.push(Notice { file: file.to_owned(), text }),
+            Ok(Read::Ignored(text)) => parsed.notices.push(Notice {
+                file: file.to_owned(),
+                text,
+            }),
             Ok(Read::Nothing) => {}
             Err(wrongs) => problems.extend(wrongs.into_iter().map(|Wrong { path, text }| Problem {
                 file: file.to_owned(),
@@ -130,7 +144,11 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Parsed, Vec<Problem>> {
             })),
         }
     }
-    if problems.is_empty() { Ok(parsed) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(parsed)
+    } else {
+        Err(problems)
+    }
 }
 
 enum Read {
@@ -161,9 +179,16 @@ fn object(value: Value) -> Result<Read, Vec<Wrong>> {
         (API_VERSION, "NodeTunnel") => convert::node_tunnel(ours(value)?)?,
         (API_VERSION, "ExternalPeer") => convert::external_peer(ours(value)?)?,
         (other, "Mesh" | "NodeTunnel" | "ExternalPeer") if other.split('/').next() == Some(GROUP) => {
-            return Err(vec![Wrong::at(&["apiVersion"], format!("{other} is not served, use {API_VERSION}"))]);
+            return Err(vec![Wrong::at(
+                &["apiVersion"],
+                format!("{other} is not served, use {API_VERSION}"),
+            )]);
         }
-        _ => return Ok(Read::Ignored(format!("{version} {kind} is no kind that keyd uses"))),
+        _ => {
+            return Ok(Read::Ignored(format!(
+                "{version} {kind} is no kind that keyd uses"
+            )));
+        }
     };
     Ok(Read::Object(object))
 }
@@ -182,13 +207,19 @@ fn ours<T: DeserializeOwned>(value: Value) -> Result<T, Vec<Wrong>> {
     let read = serde_ignored::deserialize(deserializer, |path| {
         let path = locate::ignored(&path);
         if !is_type_field(&path) {
-            unknown.push(Wrong { path, text: "unknown field".to_owned() });
+            unknown.push(Wrong {
+                path,
+                text: "unknown field".to_owned(),
+            });
         }
     });
     match read {
         Ok(object) if unknown.is_empty() => Ok(object),
         Ok(_) => Err(unknown),
-        Err(error) => Err(vec![misread(serde_path_to_error::Error::new(track.path(), error))]),
+        Err(error) => Err(vec![misread(serde_path_to_error::Error::new(
+            track.path(),
+            error,
+        ))]),
     }
 }
 
@@ -198,7 +229,10 @@ fn is_type_field(path: &[Step]) -> bool {
 
 fn misread(error: serde_path_to_error::Error<serde_yaml_ng::Error>) -> Wrong {
     let path = locate::tracked(error.path());
-    Wrong { path, text: error.into_inner().to_string() }
+    Wrong {
+        path,
+        text: error.into_inner().to_string(),
+    }
 }
 
 /// The parser's text without its own place, which the problem gives in front.

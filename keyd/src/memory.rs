@@ -107,7 +107,10 @@ impl Memory {
             Err(source) => return Err(MemoryError::Damaged { path, source }),
         };
         if memory.version > VERSION {
-            return Err(MemoryError::Version { path, version: memory.version });
+            return Err(MemoryError::Version {
+                path,
+                version: memory.version,
+            });
         }
         Ok(memory)
     }
@@ -115,7 +118,10 @@ impl Memory {
     /// Writes it, so that a power cut leaves the old or the new.
     pub fn save(&self, state_dir: &Path) -> Result<(), MemoryError> {
         let path = state_dir.join(FILE_NAME);
-        let current = Self { version: VERSION, ..self.clone() };
+        let current = Self {
+            version: VERSION,
+            ..self.clone()
+        };
         let bytes = serde_json::to_vec_pretty(&current).expect("maps with text keys are JSON");
         durable::write(&path, &bytes, 0o600).map_err(|source| MemoryError::Write { path, source })
     }
@@ -138,7 +144,8 @@ impl Numbers {
             Ok(found) => self.identities[found].1,
             Err(place) => {
                 self.last_identity += 1;
-                self.identities.insert(place, (identity.clone(), self.last_identity));
+                self.identities
+                    .insert(place, (identity.clone(), self.last_identity));
                 self.last_identity
             }
         }
@@ -163,16 +170,29 @@ mod tests {
     fn what_is_remembered_comes_back_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Memory::load(dir.path()).unwrap(), Memory::default());
-        let mut memory = Memory { drop_unknown: true, generation: 3, ..Default::default() };
+        let mut memory = Memory {
+            drop_unknown: true,
+            generation: 3,
+            ..Default::default()
+        };
         memory.phases.insert("b".into(), Phase::Strict);
         let number = memory.numbers.peer("b");
-        let identity = memory.numbers.identity(&Identity { namespace: "web".into(), ..Default::default() });
+        let identity = memory.numbers.identity(&Identity {
+            namespace: "web".into(),
+            ..Default::default()
+        });
         memory.save(dir.path()).unwrap();
         let mut again = Memory::load(dir.path()).unwrap();
-        assert_eq!((again.phases["b"], again.drop_unknown, again.generation), (Phase::Strict, true, 3));
+        assert_eq!(
+            (again.phases["b"], again.drop_unknown, again.generation),
+            (Phase::Strict, true, 3)
+        );
         assert_eq!(again.numbers.peer("b"), number);
         assert_eq!(
-            again.numbers.identity(&Identity { namespace: "web".into(), ..Default::default() }),
+            again.numbers.identity(&Identity {
+                namespace: "web".into(),
+                ..Default::default()
+            }),
             identity
         );
     }
@@ -184,7 +204,10 @@ mod tests {
         numbers.retain_peers(|_| false);
         assert_ne!(numbers.peer("new"), gone);
         assert_ne!(numbers.peer("gone"), gone);
-        let identity = |name: &str| Identity { namespace: name.into(), ..Default::default() };
+        let identity = |name: &str| Identity {
+            namespace: name.into(),
+            ..Default::default()
+        };
         let first = numbers.identity(&identity("z"));
         numbers.retain_identities(&BTreeSet::new());
         assert_ne!(numbers.identity(&identity("a")), first);
@@ -195,9 +218,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE_NAME);
         fs::write(&path, r#"{"phases":{"b":"St"#).unwrap();
-        assert!(matches!(Memory::load(dir.path()), Err(MemoryError::Damaged { .. })));
+        assert!(matches!(
+            Memory::load(dir.path()),
+            Err(MemoryError::Damaged { .. })
+        ));
         fs::write(&path, r#"{"version":9}"#).unwrap();
-        assert!(matches!(Memory::load(dir.path()), Err(MemoryError::Version { version: 9, .. })));
+        assert!(matches!(
+            Memory::load(dir.path()),
+            Err(MemoryError::Version { version: 9, .. })
+        ));
         assert_eq!(fs::read(&path).unwrap(), br#"{"version":9}"#);
     }
 }

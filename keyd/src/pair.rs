@@ -230,7 +230,11 @@ impl Pair {
             }
             Input::Tick => {}
         }
-        self.off_since = if self.may_switch_off() { self.off_since.or(Some(self.now)) } else { None };
+        self.off_since = if self.may_switch_off() {
+            self.off_since.or(Some(self.now))
+        } else {
+            None
+        };
     }
 
     /// The next phase, if everything is there for it.
@@ -249,8 +253,10 @@ impl Pair {
             (Want::On(_), Phase::Strict) => None,
             (Want::Off, Phase::Strict) => Some(Phase::Sending),
             (Want::Off, Phase::Sending) => {
-                let agreed =
-                    self.exchange.word().is_some_and(|word| !word.wants_on && word.phase <= Phase::Sending);
+                let agreed = self
+                    .exchange
+                    .word()
+                    .is_some_and(|word| !word.wants_on && word.phase <= Phase::Sending);
                 let absent = self.keys == Some(PeerKeys::NoTunnel) && self.keyless_for(ABSENT_HOLD);
                 (agreed || absent).then_some(Phase::Ready)
             }
@@ -305,7 +311,10 @@ impl Pair {
     fn is_settled(&self) -> bool {
         self.phase == Phase::Strict
             && self.want.is_some_and(Want::is_on)
-            && self.exchange.word().is_some_and(|word| word.wants_on && word.phase == Phase::Strict)
+            && self
+                .exchange
+                .word()
+                .is_some_and(|word| word.wants_on && word.phase == Phase::Strict)
     }
 
     /// The message that is due now, if any.

@@ -115,6 +115,8 @@ impl Pod {
 impl Snapshot {
     /// The Mesh's status, from wherever it is kept.
     pub fn mesh_status(&self) -> Option<&MeshStatus> {
-        self.mesh_status.as_ref().or_else(|| self.mesh.as_ref()?.status.as_ref())
+        self.mesh_status
+            .as_ref()
+            .or_else(|| self.mesh.as_ref()?.status.as_ref())
     }
 }

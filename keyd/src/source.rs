@@ -73,7 +73,13 @@ impl Source {
     /// Starts to watch a directory of manifests. Everything in it has been read when this returns.
     pub fn dir(path: &Path) -> Result<(Self, watch::Receiver<Update>), SourceError> {
         let (watch, updates) = dir::Watch::start(path)?;
-        Ok((Self { directory: path.to_owned(), _watch: watch }, updates))
+        Ok((
+            Self {
+                directory: path.to_owned(),
+                _watch: watch,
+            },
+            updates,
+        ))
     }
 
     /// Publishes this node's NodeTunnel if it differs from what is published; says whether it did.

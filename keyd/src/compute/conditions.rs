@@ -39,42 +39,100 @@ pub fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// This node's NodeTunnel.
-pub(super) fn tunnel(snapshot: &Snapshot, claims: &Claims, local: &Local, desired: &DesiredState) -> NodeTunnel {
-    let generations = local.generations.iter().filter(|generation| !generation.lanes.is_empty());
-    let generations = generations.map(|own| GenerationSpec { id: own.id, lanes: own.lanes.clone(), binding: None });
-    let addresses = claims.node_addresses.get(&local.node).cloned().unwrap_or_default();
-    let mut tunnel = NodeTunnel::new(&local.node, NodeTunnelSpec { generations: generations.collect(), addresses });
-    let uid = snapshot.nodes.get(&local.node).and_then(|node| node.origin.uid.clone());
+pub(super) fn tunnel(
+    snapshot: &Snapshot,
+    claims: &Claims,
+    local: &Local,
+    desired: &DesiredState,
+) -> NodeTunnel {
+    let generations = local
+        .generations
+        .iter()
+        .filter(|generation| !generation.lanes.is_empty());
+    let generations = generations.map(|own| GenerationSpec {
+        id: own.id,
+        lanes: own.lanes.clone(),
+        binding: None,
+    });
+    let addresses = claims
+        .node_addresses
+        .get(&local.node)
+        .cloned()
+        .unwrap_or_default();
+    let mut tunnel = NodeTunnel::new(
+        &local.node,
+        NodeTunnelSpec {
+            generations: generations.collect(),
+            addresses,
+        },
+    );
+    let uid = snapshot
+        .nodes
+        .get(&local.node)
+        .and_then(|node| node.origin.uid.clone());
     tunnel.metadata.owner_references = uid.map(|uid| {
         let (api_version, kind, name) = ("v1".to_owned(), "Node".to_owned(), local.node.clone());
-        vec![OwnerReference { api_version, kind, name, uid, ..Default::default() }]
+        vec![OwnerReference {
+            api_version,
+            kind,
+            name,
+            uid,
+            ..Default::default()
+        }]
     });
     tunnel.status = Some(NodeTunnelStatus {
-        conditions: vec![ready(desired), encrypted(desired), degraded(claims, local, desired)],
+        conditions: vec![
+            ready(desired),
+            encrypted(desired),
+            degraded(claims, local, desired),
+        ],
     });
     tunnel
 }
 
 fn ready(desired: &DesiredState) -> Condition {
-    let message = format!("{} nodes and {} own pods are known", desired.pairs.len() + 1, desired.pods.len());
+    let message = format!(
+        "{} nodes and {} own pods are known",
+        desired.pairs.len() + 1,
+        desired.pods.len()
+    );
     condition(condition::READY, true, "InSync", message)
 }
 
 fn encrypted(desired: &DesiredState) -> Condition {
-    let phase_of = |number: &u32| desired.peers.get(number).map_or(abi::PHASE_OFF, |peer| peer.phase);
-    let pairs = || desired.pairs.iter().map(|(name, facts)| (name.as_str(), phase_of(&facts.number)));
+    let phase_of = |number: &u32| {
+        desired
+            .peers
+            .get(number)
+            .map_or(abi::PHASE_OFF, |peer| peer.phase)
+    };
+    let pairs = || {
+        desired
+            .pairs
+            .iter()
+            .map(|(name, facts)| (name.as_str(), phase_of(&facts.number)))
+    };
     let (lagging, reason, message) = match desired.want {
         Want::On(_) => {
-            let lagging: Vec<_> = pairs().filter(|(_, phase)| *phase != Phase::Strict.number()).collect();
+            let lagging: Vec<_> = pairs()
+                .filter(|(_, phase)| *phase != Phase::Strict.number())
+                .collect();
             (lagging, "AllPairsStrict", "nothing covered leaves in clear")
         }
         Want::Off => {
-            let lagging: Vec<_> = pairs().filter(|(_, phase)| *phase != Phase::Off.number()).collect();
+            let lagging: Vec<_> = pairs()
+                .filter(|(_, phase)| *phase != Phase::Off.number())
+                .collect();
             (lagging, OFF, "encryption is off")
         }
     };
     if lagging.is_empty() {
-        return condition(condition::ENCRYPTED, desired.want.is_on(), reason, message.to_owned());
+        return condition(
+            condition::ENCRYPTED,
+            desired.want.is_on(),
+            reason,
+            message.to_owned(),
+        );
     }
     let exempt = |name: &str| desired.exempt.contains(name);
     if desired.want.is_on() && lagging.iter().all(|(name, _)| exempt(name)) {
@@ -82,36 +140,65 @@ fn encrypted(desired: &DesiredState) -> Condition {
         let message = format!("nodes that cannot take part are exempt: {names}");
         return condition(condition::ENCRYPTED, true, "UnreachableNodesExempt", message);
     }
-    let waiting = lagging.iter().filter(|(name, _)| !exempt(name)).map(|(name, _)| *name);
-    condition(condition::ENCRYPTED, false, "PairsLag", format!("waiting for {}", listed(waiting)))
+    let waiting = lagging
+        .iter()
+        .filter(|(name, _)| !exempt(name))
+        .map(|(name, _)| *name);
+    condition(
+        condition::ENCRYPTED,
+        false,
+        "PairsLag",
+        format!("waiting for {}", listed(waiting)),
+    )
 }
 
 fn degraded(claims: &Claims, local: &Local, desired: &DesiredState) -> Condition {
     let mut reasons = local.problems.clone();
     let keyless = desired.pairs.iter().filter(|(_, facts)| {
-        desired.peers.get(&facts.number).is_some_and(|peer| peer.phase >= abi::PHASE_SENDING && peer.sessions == 0)
+        desired
+            .peers
+            .get(&facts.number)
+            .is_some_and(|peer| peer.phase >= abi::PHASE_SENDING && peer.sessions == 0)
     });
     let keyless = listed(keyless.map(|(name, _)| name.as_str()));
     if !keyless.is_empty() && desired.want.is_on() {
-        reasons.push(Reason::new("PeerKeyMissing", format!("covered packets are dropped for lack of keys of {keyless}")));
+        reasons.push(Reason::new(
+            "PeerKeyMissing",
+            format!("covered packets are dropped for lack of keys of {keyless}"),
+        ));
     }
     let conflicts: Vec<_> = claims.conflicts.iter().map(ToString::to_string).collect();
     if !conflicts.is_empty() {
-        reasons.push(Reason::new("AddressConflict", listed(conflicts.iter().map(String::as_str))));
+        reasons.push(Reason::new(
+            "AddressConflict",
+            listed(conflicts.iter().map(String::as_str)),
+        ));
     }
     if !claims.refused.is_empty() {
-        reasons.push(Reason::new("AddressRefused", listed(claims.refused.iter().map(String::as_str))));
+        reasons.push(Reason::new(
+            "AddressRefused",
+            listed(claims.refused.iter().map(String::as_str)),
+        ));
     }
-    let external: Vec<_> =
-        desired.refused_external_peers.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
+    let external: Vec<_> = desired
+        .refused_external_peers
+        .iter()
+        .map(|(name, reason)| format!("{name}: {reason}"))
+        .collect();
     if !external.is_empty() {
-        reasons.push(Reason::new("ExternalPeerRefused", listed(external.iter().map(String::as_str))));
+        reasons.push(Reason::new(
+            "ExternalPeerRefused",
+            listed(external.iter().map(String::as_str)),
+        ));
     }
     match &reasons[..] {
         [] => condition(condition::DEGRADED, false, "AsExpected", String::new()),
         [only] => condition(condition::DEGRADED, true, only.reason, only.message.clone()),
         [first, ..] => {
-            let all: Vec<_> = reasons.iter().map(|reason| format!("{}: {}", reason.reason, reason.message)).collect();
+            let all: Vec<_> = reasons
+                .iter()
+                .map(|reason| format!("{}: {}", reason.reason, reason.message))
+                .collect();
             condition(condition::DEGRADED, true, first.reason, all.join("; "))
         }
     }

@@ -32,7 +32,11 @@ impl External {
         numbers: &mut Numbers,
     ) -> Self {
         let mut external = Self::default();
-        let generation = local.generations.iter().filter(|found| !found.lanes.is_empty()).max_by_key(|found| found.id);
+        let generation = local
+            .generations
+            .iter()
+            .filter(|found| !found.lanes.is_empty())
+            .max_by_key(|found| found.id);
         for (name, peer) in &snapshot.external_peers {
             if let Err(reason) = external.admit(peer, claims, &covered) {
                 external.refused.insert(name.clone(), reason);
@@ -40,12 +44,21 @@ impl External {
             }
             let number = numbers.peer(&number_name(name));
             let allowed: Vec<IpNet> = peer.spec.allowed_ips.iter().map(IpNet::trunc).collect();
-            external.prefixes.extend(allowed.iter().map(|prefix| (number, *prefix)));
-            let mut kernel = abi::Peer { phase: Phase::Strict.number(), lanes: 1, ..Default::default() };
+            external
+                .prefixes
+                .extend(allowed.iter().map(|prefix| (number, *prefix)));
+            let mut kernel = abi::Peer {
+                phase: Phase::Strict.number(),
+                lanes: 1,
+                ..Default::default()
+            };
             if let Some(generation) = generation {
                 kernel.sessions = 1;
                 kernel.slot_base = generation.slot_base;
-                let lane = LaneId { generation: generation.id, lane: 0 };
+                let lane = LaneId {
+                    generation: generation.id,
+                    lane: 0,
+                };
                 let tunnel = TunnelPeer {
                     owner: PeerOwner::External(name.clone()),
                     session: 0,
@@ -61,13 +74,28 @@ impl External {
         external
     }
 
-    fn admit(&self, peer: &ExternalPeer, claims: &Claims, covered: impl Fn(&IpNet) -> bool) -> Result<(), String> {
+    fn admit(
+        &self,
+        peer: &ExternalPeer,
+        claims: &Claims,
+        covered: impl Fn(&IpNet) -> bool,
+    ) -> Result<(), String> {
         if peer.spec.preshared_key_secret_ref.is_some() {
-            return Err("presharedKeySecretRef needs the kube source: a directory holds no Secrets".to_owned());
+            return Err(
+                "presharedKeySecretRef needs the kube source: a directory holds no Secrets".to_owned(),
+            );
         }
-        let of_nodes = claims.tunnels.values().filter_map(|tunnel| tunnel.generation.as_ref());
-        let mut node_keys = of_nodes.flat_map(|generation| &generation.lanes).map(|lane| lane.public_key);
-        let taken = self.lane_peers.iter().any(|(_, key, _)| *key == peer.spec.public_key);
+        let of_nodes = claims
+            .tunnels
+            .values()
+            .filter_map(|tunnel| tunnel.generation.as_ref());
+        let mut node_keys = of_nodes
+            .flat_map(|generation| &generation.lanes)
+            .map(|lane| lane.public_key);
+        let taken = self
+            .lane_peers
+            .iter()
+            .any(|(_, key, _)| *key == peer.spec.public_key);
         if taken || node_keys.any(|key| key == peer.spec.public_key) {
             return Err("its publicKey is another peer's".to_owned());
         }
@@ -75,11 +103,18 @@ impl External {
             if covered(prefix) {
                 return Err(format!("allowedIPs {prefix} overlaps the covered prefixes"));
             }
-            if let Some(address) = claims.node_addresses.values().flatten().find(|address| prefix.contains(*address)) {
+            if let Some(address) = claims
+                .node_addresses
+                .values()
+                .flatten()
+                .find(|address| prefix.contains(*address))
+            {
                 return Err(format!("allowedIPs {prefix} contains the node address {address}"));
             }
             if let Some((_, other)) = self.prefixes.iter().find(|(_, other)| overlap(prefix, other)) {
-                return Err(format!("allowedIPs {prefix} overlaps {other} of another ExternalPeer"));
+                return Err(format!(
+                    "allowedIPs {prefix} overlaps {other} of another ExternalPeer"
+                ));
             }
         }
         Ok(())

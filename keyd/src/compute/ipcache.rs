@@ -30,7 +30,11 @@ impl Addresses {
         for (node, own) in &claims.node_addresses {
             for prefix in own.iter().copied().map(IpNet::from) {
                 let mut entry = remote_entry(node, prefix, local, numbers);
-                entry.flags = if *node == local.node { abi::IP_NODE | abi::IP_SELF } else { abi::IP_NODE };
+                entry.flags = if *node == local.node {
+                    abi::IP_NODE | abi::IP_SELF
+                } else {
+                    abi::IP_NODE
+                };
                 addresses.insert(prefix, entry);
             }
         }
@@ -56,18 +60,31 @@ impl Addresses {
     }
 
     fn insert_local(&mut self, pod: &Pod, own: &[IpAddr], identity: u32, claims: &Claims, local: &Local) {
-        let ifindex = own.iter().find_map(|address| local.pod_interfaces.get(address)).copied();
+        let ifindex = own
+            .iter()
+            .find_map(|address| local.pod_interfaces.get(address))
+            .copied();
         // Without an interface the address is nobody's: the host's stack knows best where it is.
         let (flags, at) = ifindex.map_or((0, 0), |ifindex| (abi::IP_LOCAL_POD, ifindex));
         for address in own {
-            let entry = abi::IpcacheEntry { peer: abi::NO_PEER, identity, flags, ifindex: at };
+            let entry = abi::IpcacheEntry {
+                peer: abi::NO_PEER,
+                identity,
+                flags,
+                ifindex: at,
+            };
             self.insert(IpNet::from(*address), entry);
         }
         let Some(ifindex) = ifindex else { return };
-        self.pods.entry(ifindex).or_insert(abi::Pod { identity, flags: 0 });
+        self.pods
+            .entry(ifindex)
+            .or_insert(abi::Pod { identity, flags: 0 });
         let nodes = claims.node_addresses.values();
         let of_nodes: BTreeSet<&IpAddr> = nodes.flatten().collect();
-        let extra = pod.extra_addresses.iter().filter(|address| !of_nodes.contains(address));
+        let extra = pod
+            .extra_addresses
+            .iter()
+            .filter(|address| !of_nodes.contains(address));
         for address in own.iter().chain(extra) {
             let (addr, _) = lpm_key(IpNet::from(*address));
             self.pod_addresses.insert(abi::PodAddress { ifindex, addr });
@@ -84,10 +101,16 @@ impl Addresses {
         numbers: &mut Numbers,
     ) {
         for address in own {
-            let Some(prefix) = claims.node_prefixes[node].iter().find(|prefix| prefix.contains(address)) else {
+            let Some(prefix) = claims.node_prefixes[node]
+                .iter()
+                .find(|prefix| prefix.contains(address))
+            else {
                 continue;
             };
-            let entry = abi::IpcacheEntry { identity, ..remote_entry(node, *prefix, local, numbers) };
+            let entry = abi::IpcacheEntry {
+                identity,
+                ..remote_entry(node, *prefix, local, numbers)
+            };
             self.insert(IpNet::from(*address), entry);
         }
     }
@@ -99,5 +122,9 @@ fn remote_entry(node: &str, prefix: IpNet, local: &Local, numbers: &mut Numbers)
         return abi::IpcacheEntry::default();
     }
     let ifindex = local.via.get(&prefix).copied().unwrap_or(0);
-    abi::IpcacheEntry { peer: numbers.peer(node), ifindex, ..Default::default() }
+    abi::IpcacheEntry {
+        peer: numbers.peer(node),
+        ifindex,
+        ..Default::default()
+    }
 }

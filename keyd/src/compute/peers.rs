@@ -36,7 +36,13 @@ impl Peers {
         let mut peers = Self::default();
         for generation in &local.generations {
             for lane in 0..generation.lanes.len() {
-                peers.lane_peers.insert(LaneId { generation: generation.id, lane }, BTreeMap::new());
+                peers.lane_peers.insert(
+                    LaneId {
+                        generation: generation.id,
+                        lane,
+                    },
+                    BTreeMap::new(),
+                );
             }
         }
         for node in claims.node_prefixes.keys().filter(|node| **node != local.node) {
@@ -51,13 +57,20 @@ impl Peers {
         let keys = match tunnel {
             None => PeerKeys::NoTunnel,
             Some(UsableTunnel { generation: None, .. }) => PeerKeys::Down,
-            Some(UsableTunnel { generation: Some(_), .. }) => PeerKeys::Up,
+            Some(UsableTunnel {
+                generation: Some(_), ..
+            }) => PeerKeys::Up,
         };
         let initial = initial_phase(keys, flip);
         let phase = memory.phases.get(node).copied().unwrap_or(initial);
-        let remote = tunnel.and_then(|tunnel| tunnel.generation.as_ref()).map_or(&[][..], |found| &found.lanes);
+        let remote = tunnel
+            .and_then(|tunnel| tunnel.generation.as_ref())
+            .map_or(&[][..], |found| &found.lanes);
         let hash = pair_hash(&local.node, node);
-        let mut peer = abi::Peer { phase: phase.number(), ..Default::default() };
+        let mut peer = abi::Peer {
+            phase: phase.number(),
+            ..Default::default()
+        };
         let mut session = None;
         if let Some(own) = serving(&local.generations, node) {
             let (lanes, sessions) = (own.lanes.len(), own.lanes.len().min(remote.len()));
@@ -66,20 +79,37 @@ impl Peers {
             peer.slot_base = own.slot_base;
             peer.sessions = sessions as u32;
             session = (sessions > 0).then(|| {
-                let lane = LaneId { generation: own.id, lane: place(0, hash, lanes) };
+                let lane = LaneId {
+                    generation: own.id,
+                    lane: place(0, hash, lanes),
+                };
                 (lane, remote[place(0, hash, remote.len())].public_key)
             });
         }
         self.peers.insert(number, peer);
         for own in &local.generations {
             for k in 0..own.lanes.len().min(remote.len()) {
-                let lane = LaneId { generation: own.id, lane: place(k, hash, own.lanes.len()) };
+                let lane = LaneId {
+                    generation: own.id,
+                    lane: place(k, hash, own.lanes.len()),
+                };
                 let far = remote[place(k, hash, remote.len())];
                 let peer = tunnel_peer(node, k as u32, far, claims, local);
-                self.lane_peers.entry(lane).or_default().insert(far.public_key, peer);
+                self.lane_peers
+                    .entry(lane)
+                    .or_default()
+                    .insert(far.public_key, peer);
             }
         }
-        self.pairs.insert(node.to_owned(), PairFacts { number, keys, initial, session });
+        self.pairs.insert(
+            node.to_owned(),
+            PairFacts {
+                number,
+                keys,
+                initial,
+                session,
+            },
+        );
     }
 }
 
@@ -95,8 +125,14 @@ fn initial_phase(keys: PeerKeys, flip: &Flip) -> Phase {
 
 /// The generation that serves a peer: the newest with a handshake, else the newest.
 fn serving<'a>(generations: &'a [LocalGeneration], node: &str) -> Option<&'a LocalGeneration> {
-    let up = || generations.iter().filter(|generation| !generation.lanes.is_empty());
-    let connected = up().filter(|generation| generation.connected.contains(node)).max_by_key(|found| found.id);
+    let up = || {
+        generations
+            .iter()
+            .filter(|generation| !generation.lanes.is_empty())
+    };
+    let connected = up()
+        .filter(|generation| generation.connected.contains(node))
+        .max_by_key(|found| found.id);
     connected.or_else(|| up().max_by_key(|found| found.id))
 }
 
@@ -105,7 +141,10 @@ fn place(session: usize, hash: u64, lanes: usize) -> usize {
 }
 
 fn tunnel_peer(node: &str, session: u32, far: LaneSpec, claims: &Claims, local: &Local) -> TunnelPeer {
-    let own = claims.node_addresses.get(&local.node).map_or(&[][..], Vec::as_slice);
+    let own = claims
+        .node_addresses
+        .get(&local.node)
+        .map_or(&[][..], Vec::as_slice);
     let theirs = &claims.tunnels[node].addresses;
     let reachable = |address: &&IpAddr| own.iter().any(|own| own.is_ipv4() == address.is_ipv4());
     let address = theirs.iter().find(reachable).copied();
@@ -114,7 +153,11 @@ fn tunnel_peer(node: &str, session: u32, far: LaneSpec, claims: &Claims, local: 
         owner: PeerOwner::Node(node.to_owned()),
         session,
         endpoint: address.map(|address| SocketAddr::new(address, far.port)),
-        allowed_ips: claims.node_prefixes[node].iter().copied().chain(addresses).collect(),
+        allowed_ips: claims.node_prefixes[node]
+            .iter()
+            .copied()
+            .chain(addresses)
+            .collect(),
         persistent_keepalive: None,
         control: address.map(|address| SocketAddr::new(address, CONTROL_PORT)),
     }
@@ -124,7 +167,9 @@ fn tunnel_peer(node: &str, session: u32, far: LaneSpec, claims: &Claims, local: 
 fn pair_hash(one: &str, other: &str) -> u64 {
     let (first, second) = if one < other { (one, other) } else { (other, one) };
     let bytes = first.bytes().chain([0]).chain(second.bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -159,7 +204,10 @@ mod tests {
             for hash in [3, 1_000_003, u64::MAX - 1] {
                 let shift = (hash % u64::from(lanes)) as u32;
                 for k in 0..lanes {
-                    assert_eq!(place(k as usize, hash, lanes as usize), ((k + shift) % lanes) as usize);
+                    assert_eq!(
+                        place(k as usize, hash, lanes as usize),
+                        ((k + shift) % lanes) as usize
+                    );
                 }
             }
         }
@@ -167,7 +215,10 @@ mod tests {
 
     #[test]
     fn a_generation_serves_a_peer_once_it_has_a_handshake_and_the_old_one_until_then() {
-        let lane = LaneSpec { public_key: PublicKey::from_bytes([1; 32]), port: 1 };
+        let lane = LaneSpec {
+            public_key: PublicKey::from_bytes([1; 32]),
+            port: 1,
+        };
         let generation = |id, connected: &[&str]| LocalGeneration {
             id,
             lanes: vec![lane],

@@ -1,8 +1,8 @@
 //! Three nodes with pods, seen from node a.
 
 use hauberk_api::{
-    EncryptionSpec, ExternalPeer, ExternalPeerSpec, GenerationSpec, Mesh, MeshSpec, MeshStatus, NodeTunnelSpec,
-    PolicySpec,
+    EncryptionSpec, ExternalPeer, ExternalPeerSpec, GenerationSpec, Mesh, MeshSpec, MeshStatus,
+    NodeTunnelSpec, PolicySpec,
 };
 
 use super::*;
@@ -19,13 +19,22 @@ fn key(text: &str) -> (abi::Addr, u8) {
 }
 
 fn pod_name(name: &str) -> ObjectName {
-    ObjectName { namespace: "default".into(), name: name.into() }
+    ObjectName {
+        namespace: "default".into(),
+        name: name.into(),
+    }
 }
 
 fn node(index: u8) -> Node {
     Node {
-        addresses: vec![format!("192.168.77.{index}").parse().unwrap(), format!("fd77::{index}").parse().unwrap()],
-        pod_cidrs: vec![net(&format!("10.77.{index}.0/24")), net(&format!("fd77:{index}::/64"))],
+        addresses: vec![
+            format!("192.168.77.{index}").parse().unwrap(),
+            format!("fd77::{index}").parse().unwrap(),
+        ],
+        pod_cidrs: vec![
+            net(&format!("10.77.{index}.0/24")),
+            net(&format!("fd77:{index}::/64")),
+        ],
         ..Default::default()
     }
 }
@@ -44,37 +53,76 @@ fn pod(node: &str, index: u8, host: u8) -> Pod {
 }
 
 fn tunnel(name: &str, index: u8, lanes: u8) -> NodeTunnel {
-    let lane = |lane| LaneSpec { public_key: PublicKey::from_bytes([index * 16 + lane; 32]), port: 23400 + u16::from(lane) };
+    let lane = |lane| LaneSpec {
+        public_key: PublicKey::from_bytes([index * 16 + lane; 32]),
+        port: 23400 + u16::from(lane),
+    };
     let generations = match lanes {
         0 => Vec::new(),
-        _ => vec![GenerationSpec { id: 1, lanes: (0..lanes).map(lane).collect(), binding: None }],
+        _ => vec![GenerationSpec {
+            id: 1,
+            lanes: (0..lanes).map(lane).collect(),
+            binding: None,
+        }],
     };
-    NodeTunnel::new(name, NodeTunnelSpec { generations, addresses: node(index).addresses })
+    NodeTunnel::new(
+        name,
+        NodeTunnelSpec {
+            generations,
+            addresses: node(index).addresses,
+        },
+    )
 }
 
 fn mesh(enabled: bool) -> Mesh {
-    let encryption = EncryptionSpec { enabled, ..Default::default() };
-    let policy = PolicySpec { enforcer: Some(Enforcer::Hauberk), ..Default::default() };
-    Mesh::new("default", MeshSpec { encryption, policy, ..Default::default() })
+    let encryption = EncryptionSpec {
+        enabled,
+        ..Default::default()
+    };
+    let policy = PolicySpec {
+        enforcer: Some(Enforcer::Hauberk),
+        ..Default::default()
+    };
+    Mesh::new(
+        "default",
+        MeshSpec {
+            encryption,
+            policy,
+            ..Default::default()
+        },
+    )
 }
 
 fn cluster(enabled: bool) -> Snapshot {
-    let mut snapshot = Snapshot { mesh: Some(mesh(enabled)), ..Default::default() };
+    let mut snapshot = Snapshot {
+        mesh: Some(mesh(enabled)),
+        ..Default::default()
+    };
     for (name, index) in [("a", 1), ("b", 2), ("c", 3)] {
         snapshot.nodes.insert(name.into(), node(index));
         snapshot.tunnels.insert(name.into(), tunnel(name, index, 2));
-        snapshot.pods.insert(pod_name(&format!("{name}1")), pod(name, index, 2));
+        snapshot
+            .pods
+            .insert(pod_name(&format!("{name}1")), pod(name, index, 2));
     }
     snapshot
 }
 
 fn local() -> Local {
     let own = tunnel("a", 1, 2).newest_generation().unwrap().clone();
-    let via = remote_prefixes(&cluster(true), "a").into_iter().map(|prefix| (prefix, VIA)).collect();
+    let via = remote_prefixes(&cluster(true), "a")
+        .into_iter()
+        .map(|prefix| (prefix, VIA))
+        .collect();
     Local {
         node: "a".into(),
         cores: 2,
-        generations: vec![LocalGeneration { id: 1, slot_base: 4, lanes: own.lanes, connected: BTreeSet::new() }],
+        generations: vec![LocalGeneration {
+            id: 1,
+            slot_base: 4,
+            lanes: own.lanes,
+            connected: BTreeSet::new(),
+        }],
         pod_interfaces: BTreeMap::from([("10.77.1.2".parse().unwrap(), 11)]),
         via,
         problems: Vec::new(),
@@ -83,7 +131,10 @@ fn local() -> Local {
 
 fn with_phases(phase: Phase) -> Memory {
     let phases = ["b", "c"].map(|name| (name.to_owned(), phase)).into();
-    Memory { phases, ..Default::default() }
+    Memory {
+        phases,
+        ..Default::default()
+    }
 }
 
 fn encrypted(desired: &DesiredState) -> (String, String, String) {
@@ -97,17 +148,27 @@ fn every_address_is_known_by_its_longest_prefix_in_both_families() {
     let desired = compute(&cluster(true), &local(), &mut memory).unwrap();
     let number = |node: &str| desired.pairs[node].number;
     let entry = |text: &str| desired.ipcache[&key(text)];
-    for (prefix, pod, host) in
-        [("10.77.2.0/24", "10.77.2.2/32", "192.168.77.2/32"), ("fd77:2::/64", "fd77:2::2/128", "fd77::2/128")]
-    {
-        assert_eq!((entry(prefix).peer, entry(prefix).ifindex, entry(prefix).flags), (number("b"), VIA, 0));
+    for (prefix, pod, host) in [
+        ("10.77.2.0/24", "10.77.2.2/32", "192.168.77.2/32"),
+        ("fd77:2::/64", "fd77:2::2/128", "fd77::2/128"),
+    ] {
+        assert_eq!(
+            (entry(prefix).peer, entry(prefix).ifindex, entry(prefix).flags),
+            (number("b"), VIA, 0)
+        );
         assert_eq!((entry(pod).peer, entry(pod).ifindex), (number("b"), VIA));
         assert_ne!(entry(pod).identity, 0);
         assert_eq!((entry(host).peer, entry(host).flags), (number("b"), abi::IP_NODE));
     }
     assert_eq!(entry("192.168.77.1/32").flags, abi::IP_NODE | abi::IP_SELF);
-    assert_eq!((entry("10.77.1.2/32").flags, entry("10.77.1.2/32").ifindex), (abi::IP_LOCAL_POD, 11));
-    assert_eq!((entry("fd77:1::2/128").peer, entry("fd77:1::2/128").ifindex), (abi::NO_PEER, 11));
+    assert_eq!(
+        (entry("10.77.1.2/32").flags, entry("10.77.1.2/32").ifindex),
+        (abi::IP_LOCAL_POD, 11)
+    );
+    assert_eq!(
+        (entry("fd77:1::2/128").peer, entry("fd77:1::2/128").ifindex),
+        (abi::NO_PEER, 11)
+    );
     assert_eq!(desired.pods.keys().copied().collect::<Vec<_>>(), [11]);
     assert_eq!(desired.pod_addresses.len(), 2);
 }
@@ -115,7 +176,11 @@ fn every_address_is_known_by_its_longest_prefix_in_both_families() {
 #[test]
 fn covered_are_all_podcidrs_unless_the_mesh_names_prefixes() {
     let mut snapshot = cluster(true);
-    let covered = |snapshot: &Snapshot| compute(snapshot, &local(), &mut Memory::default()).unwrap().covered;
+    let covered = |snapshot: &Snapshot| {
+        compute(snapshot, &local(), &mut Memory::default())
+            .unwrap()
+            .covered
+    };
     assert_eq!(covered(&snapshot).len(), 6);
     snapshot.mesh.as_mut().unwrap().spec.encryption.pod_cidrs = vec![net("10.77.9.9/16")];
     assert_eq!(covered(&snapshot), BTreeSet::from([net("10.77.0.0/16")]));
@@ -150,8 +215,16 @@ fn each_lane_holds_one_session_a_peer_and_both_sides_pair_the_same_lanes() {
     let snapshot = cluster(true);
     let from_a = compute(&snapshot, &local(), &mut Memory::default()).unwrap();
     let own = tunnel("b", 2, 2).newest_generation().unwrap().clone();
-    let generations = vec![LocalGeneration { id: 1, lanes: own.lanes.clone(), ..Default::default() }];
-    let local_b = Local { node: "b".into(), generations, ..local() };
+    let generations = vec![LocalGeneration {
+        id: 1,
+        lanes: own.lanes.clone(),
+        ..Default::default()
+    }];
+    let local_b = Local {
+        node: "b".into(),
+        generations,
+        ..local()
+    };
     let from_b = compute(&snapshot, &local_b, &mut Memory::default()).unwrap();
     let of = |desired: &DesiredState, peer: &str| {
         let owner = PeerOwner::Node(peer.to_owned());
@@ -172,7 +245,16 @@ fn each_lane_holds_one_session_a_peer_and_both_sides_pair_the_same_lanes() {
     }
     let peer = from_a.peers[&from_a.pairs["b"].number];
     assert_eq!((peer.sessions, peer.lanes, peer.slot_base), (2, 2, 4));
-    assert_eq!(from_a.pairs["b"].session, Some((LaneId { generation: 1, lane: a[&0].0 }, a[&0].1)));
+    assert_eq!(
+        from_a.pairs["b"].session,
+        Some((
+            LaneId {
+                generation: 1,
+                lane: a[&0].0
+            },
+            a[&0].1
+        ))
+    );
     assert_eq!(peer.shift as usize, a[&0].0);
 }
 
@@ -180,10 +262,21 @@ fn each_lane_holds_one_session_a_peer_and_both_sides_pair_the_same_lanes() {
 fn a_peer_gets_its_prefixes_and_node_addresses_and_one_reachable_endpoint() {
     let desired = compute(&cluster(true), &local(), &mut Memory::default()).unwrap();
     let peers = desired.lane_peers.values().flat_map(BTreeMap::values);
-    let peer = peers.into_iter().find(|peer| peer.owner == PeerOwner::Node("b".into())).unwrap();
+    let peer = peers
+        .into_iter()
+        .find(|peer| peer.owner == PeerOwner::Node("b".into()))
+        .unwrap();
     let allowed: BTreeSet<_> = peer.allowed_ips.iter().map(ToString::to_string).collect();
-    assert_eq!(allowed, BTreeSet::from(["10.77.2.0/24", "fd77:2::/64", "192.168.77.2/32", "fd77::2/128"].map(String::from)));
-    assert!(peer.endpoint.unwrap().to_string().starts_with("192.168.77.2:2340"));
+    assert_eq!(
+        allowed,
+        BTreeSet::from(["10.77.2.0/24", "fd77:2::/64", "192.168.77.2/32", "fd77::2/128"].map(String::from))
+    );
+    assert!(
+        peer.endpoint
+            .unwrap()
+            .to_string()
+            .starts_with("192.168.77.2:2340")
+    );
     assert_eq!(peer.control, Some("192.168.77.2:23399".parse().unwrap()));
 }
 
@@ -196,7 +289,10 @@ fn a_removed_tunnel_of_a_pair_that_encrypts_keeps_the_phase_and_drops() {
     assert_eq!((facts.keys, facts.session), (PeerKeys::NoTunnel, None));
     let peer = desired.peers[&facts.number];
     assert_eq!((peer.phase, peer.sessions), (abi::PHASE_STRICT, 0));
-    assert_eq!(desired.publish.condition("Degraded").unwrap().reason, "PeerKeyMissing");
+    assert_eq!(
+        desired.publish.condition("Degraded").unwrap().reason,
+        "PeerKeyMissing"
+    );
     assert_eq!(encrypted(&desired).0, "True");
 }
 
@@ -219,10 +315,16 @@ fn a_node_that_cannot_take_part_is_cut_off_from_the_start_or_exempt() {
 #[test]
 fn a_node_new_to_an_encrypted_mesh_starts_strict() {
     let mut snapshot = cluster(true);
-    snapshot.mesh_status = Some(MeshStatus { phase: MeshPhase::Encrypted, ..Default::default() });
+    snapshot.mesh_status = Some(MeshStatus {
+        phase: MeshPhase::Encrypted,
+        ..Default::default()
+    });
     let desired = compute(&snapshot, &local(), &mut Memory::default()).unwrap();
     assert!(desired.pairs.values().all(|facts| facts.initial == Phase::Strict));
-    assert_eq!(desired.config.flags, abi::CONFIG_ENFORCE | abi::CONFIG_DROP_UNKNOWN);
+    assert_eq!(
+        desired.config.flags,
+        abi::CONFIG_ENFORCE | abi::CONFIG_DROP_UNKNOWN
+    );
     snapshot.mesh = Some(mesh(false));
     let desired = compute(&snapshot, &local(), &mut Memory::default()).unwrap();
     assert!(desired.pairs.values().all(|facts| facts.initial == Phase::Off));
@@ -247,8 +349,15 @@ fn unknown_addresses_are_dropped_once_all_pairs_send_and_until_the_flag_is_off()
 
 #[test]
 fn lanes_are_up_while_the_flag_is_on_or_a_pair_is_not_off_yet() {
-    let tunnel = |enabled, phase| compute(&cluster(enabled), &local(), &mut with_phases(phase)).unwrap().tunnel;
-    let up = Tunnel::Up { lanes: 2, listen_port: 23400 };
+    let tunnel = |enabled, phase| {
+        compute(&cluster(enabled), &local(), &mut with_phases(phase))
+            .unwrap()
+            .tunnel
+    };
+    let up = Tunnel::Up {
+        lanes: 2,
+        listen_port: 23400,
+    };
     assert_eq!(tunnel(true, Phase::Off), up);
     assert_eq!(tunnel(false, Phase::Ready), up);
     assert_eq!(tunnel(false, Phase::Off), Tunnel::Down);
@@ -259,11 +368,17 @@ fn the_condition_names_the_pairs_that_lag() {
     let mut memory = with_phases(Phase::Strict);
     memory.phases.insert("c".into(), Phase::Sending);
     let on = compute(&cluster(true), &local(), &mut memory).unwrap();
-    assert_eq!(encrypted(&on), ("False".into(), "PairsLag".into(), "waiting for c".into()));
+    assert_eq!(
+        encrypted(&on),
+        ("False".into(), "PairsLag".into(), "waiting for c".into())
+    );
     let off = compute(&cluster(false), &local(), &mut memory).unwrap();
     assert_eq!(encrypted(&off).2, "waiting for b, c");
     let off = compute(&cluster(false), &local(), &mut with_phases(Phase::Off)).unwrap();
-    assert_eq!((encrypted(&off).0, encrypted(&off).1), ("False".into(), "Off".into()));
+    assert_eq!(
+        (encrypted(&off).0, encrypted(&off).1),
+        ("False".into(), "Off".into())
+    );
 }
 
 #[test]
@@ -286,8 +401,15 @@ fn two_pods_with_one_address_are_a_condition_and_a_conflict() {
     let desired = compute(&snapshot, &local(), &mut Memory::default()).unwrap();
     assert_eq!(desired.conflicts.len(), 2);
     let degraded = desired.publish.condition("Degraded").unwrap();
-    assert_eq!((degraded.status.as_str(), degraded.reason.as_str()), ("True", "AddressConflict"));
-    assert!(degraded.message.contains("10.77.1.2") && degraded.message.contains("default/a2"), "{}", degraded.message);
+    assert_eq!(
+        (degraded.status.as_str(), degraded.reason.as_str()),
+        ("True", "AddressConflict")
+    );
+    assert!(
+        degraded.message.contains("10.77.1.2") && degraded.message.contains("default/a2"),
+        "{}",
+        degraded.message
+    );
 }
 
 #[test]
@@ -297,7 +419,11 @@ fn an_extra_address_may_be_a_source_and_a_nodes_may_not() {
     snapshot.pods.get_mut(&pod_name("a1")).unwrap().extra_addresses = extra.to_vec();
     let desired = compute(&snapshot, &local(), &mut Memory::default()).unwrap();
     let (addr, _) = key("10.99.0.1/32");
-    assert!(desired.pod_addresses.contains(&abi::PodAddress { ifindex: 11, addr }));
+    assert!(
+        desired
+            .pod_addresses
+            .contains(&abi::PodAddress { ifindex: 11, addr })
+    );
     assert_eq!(desired.pod_addresses.len(), 3);
 }
 
@@ -311,16 +437,37 @@ fn an_external_peer_is_covered_served_by_one_lane_and_refused_inside_the_mesh() 
         allowed_ips: vec![net(prefix)],
         persistent_keepalive: Some(25),
     };
-    snapshot.external_peers.insert("office".into(), ExternalPeer::new("office", spec("10.50.0.0/16", 200)));
-    snapshot.external_peers.insert("thief".into(), ExternalPeer::new("thief", spec("10.77.2.0/25", 201)));
-    snapshot.external_peers.insert("twin".into(), ExternalPeer::new("twin", spec("10.60.0.0/16", 200)));
+    snapshot.external_peers.insert(
+        "office".into(),
+        ExternalPeer::new("office", spec("10.50.0.0/16", 200)),
+    );
+    snapshot.external_peers.insert(
+        "thief".into(),
+        ExternalPeer::new("thief", spec("10.77.2.0/25", 201)),
+    );
+    snapshot.external_peers.insert(
+        "twin".into(),
+        ExternalPeer::new("twin", spec("10.60.0.0/16", 200)),
+    );
     let desired = compute(&snapshot, &local(), &mut Memory::default()).unwrap();
     assert!(desired.covered.contains(&net("10.50.0.0/16")));
     let number = desired.ipcache[&key("10.50.0.0/16")].peer;
-    assert_eq!((desired.peers[&number].phase, desired.peers[&number].sessions), (abi::PHASE_STRICT, 1));
-    let peers = &desired.lane_peers[&LaneId { generation: 1, lane: 0 }];
-    assert_eq!(peers[&PublicKey::from_bytes([200; 32])].persistent_keepalive, Some(25));
-    assert_eq!(desired.refused_external_peers.keys().collect::<Vec<_>>(), ["thief", "twin"]);
+    assert_eq!(
+        (desired.peers[&number].phase, desired.peers[&number].sessions),
+        (abi::PHASE_STRICT, 1)
+    );
+    let peers = &desired.lane_peers[&LaneId {
+        generation: 1,
+        lane: 0,
+    }];
+    assert_eq!(
+        peers[&PublicKey::from_bytes([200; 32])].persistent_keepalive,
+        Some(25)
+    );
+    assert_eq!(
+        desired.refused_external_peers.keys().collect::<Vec<_>>(),
+        ["thief", "twin"]
+    );
     assert!(desired.refused_external_peers["thief"].contains("overlaps the covered"));
 }
 
@@ -328,9 +475,15 @@ fn an_external_peer_is_covered_served_by_one_lane_and_refused_inside_the_mesh() 
 fn the_published_tunnel_is_owned_by_its_node_and_has_no_generation_while_down() {
     let mut snapshot = cluster(false);
     snapshot.nodes.get_mut("a").unwrap().origin.uid = Some("u-1".into());
-    let down = Local { generations: Vec::new(), ..local() };
+    let down = Local {
+        generations: Vec::new(),
+        ..local()
+    };
     let desired = compute(&snapshot, &down, &mut Memory::default()).unwrap();
     assert!(desired.publish.spec.generations.is_empty());
     assert_eq!(desired.publish.spec.addresses.len(), 2);
-    assert_eq!(desired.publish.metadata.owner_references.as_ref().unwrap()[0].uid, "u-1");
+    assert_eq!(
+        desired.publish.metadata.owner_references.as_ref().unwrap()[0].uid,
+        "u-1"
+    );
 }

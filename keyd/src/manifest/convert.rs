@@ -25,7 +25,10 @@ pub(super) struct Wrong {
 impl Wrong {
     /// At a path of fields.
     pub(super) fn at(path: &[&str], text: impl Into<String>) -> Self {
-        Self { path: path.iter().map(|key| Step::Key((*key).to_owned())).collect(), text: text.into() }
+        Self {
+            path: path.iter().map(|key| Step::Key((*key).to_owned())).collect(),
+            text: text.into(),
+        }
     }
 
     /// At an item of the list at that path.
@@ -66,17 +69,37 @@ pub(super) fn node(node: core::Node) -> Converted {
             }
         }
     }
-    finish(Object::Node(name, Node { origin: origin(node.metadata), pod_cidrs, addresses }), wrongs)
+    finish(
+        Object::Node(
+            name,
+            Node {
+                origin: origin(node.metadata),
+                pod_cidrs,
+                addresses,
+            },
+        ),
+        wrongs,
+    )
 }
 
 pub(super) fn namespace(namespace: core::Namespace) -> Converted {
     let name = name(&namespace.metadata)?;
-    Ok(Object::Namespace(name, Namespace { labels: labels(namespace.metadata) }))
+    Ok(Object::Namespace(
+        name,
+        Namespace {
+            labels: labels(namespace.metadata),
+        },
+    ))
 }
 
 pub(super) fn service_account(account: core::ServiceAccount) -> Converted {
     let name = namespaced(&account.metadata)?;
-    Ok(Object::ServiceAccount(name, ServiceAccount { labels: labels(account.metadata) }))
+    Ok(Object::ServiceAccount(
+        name,
+        ServiceAccount {
+            labels: labels(account.metadata),
+        },
+    ))
 }
 
 pub(super) fn pod(pod: core::Pod) -> Converted {
@@ -84,11 +107,20 @@ pub(super) fn pod(pod: core::Pod) -> Converted {
     let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
     let mut wrongs = Vec::new();
     let mut addresses = Vec::new();
-    let listed = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str()).enumerate();
+    let listed = status
+        .pod_ips
+        .iter()
+        .flatten()
+        .map(|ip| ip.ip.as_str())
+        .enumerate();
     for (item, address) in listed {
         match address.parse() {
             Ok(address) => addresses.push(address),
-            Err(_) => wrongs.push(Wrong::at_item(&["status", "podIPs"], item, not_a(address, "address"))),
+            Err(_) => wrongs.push(Wrong::at_item(
+                &["status", "podIPs"],
+                item,
+                not_a(address, "address"),
+            )),
         }
     }
     if let Some(address) = status.pod_ip.filter(|_| addresses.is_empty()) {
@@ -97,16 +129,30 @@ pub(super) fn pod(pod: core::Pod) -> Converted {
             Err(_) => wrongs.push(Wrong::at(&["status", "podIP"], not_a(&address, "address"))),
         }
     }
-    let extra = pod.metadata.annotations.as_ref().and_then(|found| found.get(EXTRA_ADDRESSES));
+    let extra = pod
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|found| found.get(EXTRA_ADDRESSES));
     let mut extra_addresses = Vec::new();
-    for address in extra.into_iter().flat_map(|list| list.split(',')).map(str::trim).filter(|text| !text.is_empty()) {
+    for address in extra
+        .into_iter()
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+    {
         match address.parse() {
             Ok(address) => extra_addresses.push(address),
-            Err(_) => wrongs
-                .push(Wrong::at(&["metadata", "annotations", EXTRA_ADDRESSES], not_a(address, "address"))),
+            Err(_) => wrongs.push(Wrong::at(
+                &["metadata", "annotations", EXTRA_ADDRESSES],
+                not_a(address, "address"),
+            )),
         }
     }
-    let origin = Origin { created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0), uid: pod.metadata.uid.clone() };
+    let origin = Origin {
+        created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
+        uid: pod.metadata.uid.clone(),
+    };
     let converted = Pod {
         origin,
         node: spec.node_name.filter(|node| !node.is_empty()),
@@ -136,13 +182,19 @@ pub(super) fn mesh(mesh: Mesh) -> Converted {
     mesh_name(&mesh.metadata)?;
     let mut wrongs = Vec::new();
     let encryption = &mesh.spec.encryption;
-    if encryption.lanes.is_some_and(|lanes| !(1..=MAX_LANES).contains(&lanes)) {
+    if encryption
+        .lanes
+        .is_some_and(|lanes| !(1..=MAX_LANES).contains(&lanes))
+    {
         let path = ["spec", "encryption", "lanes"];
         wrongs.push(Wrong::at(&path, format!("has to be between 1 and {MAX_LANES}")));
     }
     if encryption.listen_port.is_some_and(|port| !PORTS.contains(&port)) {
         let path = ["spec", "encryption", "listenPort"];
-        wrongs.push(Wrong::at(&path, format!("has to be between {} and {}", PORTS.start(), PORTS.end())));
+        wrongs.push(Wrong::at(
+            &path,
+            format!("has to be between {} and {}", PORTS.start(), PORTS.end()),
+        ));
     }
     finish(Object::Mesh(Box::new(mesh)), wrongs)
 }
@@ -153,7 +205,11 @@ pub(super) fn node_tunnel(tunnel: NodeTunnel) -> Converted {
     let path = ["spec", "generations"];
     for (item, generation) in tunnel.spec.generations.iter().enumerate() {
         if generation.lanes.is_empty() || generation.lanes.len() > usize::from(MAX_LANES) {
-            wrongs.push(Wrong::at_item(&path, item, format!("has to have between 1 and {MAX_LANES} lanes")));
+            wrongs.push(Wrong::at_item(
+                &path,
+                item,
+                format!("has to have between 1 and {MAX_LANES} lanes"),
+            ));
         }
         if generation.lanes.iter().any(|lane| lane.port == 0) {
             wrongs.push(Wrong::at_item(&path, item, "a lane's port cannot be 0"));
@@ -171,7 +227,10 @@ fn mesh_name(metadata: &ObjectMeta) -> Result<(), Vec<Wrong>> {
     if name(metadata)? == MESH_NAME {
         return Ok(());
     }
-    Err(vec![Wrong::at(&["metadata", "name"], format!("the only Mesh is named {MESH_NAME}"))])
+    Err(vec![Wrong::at(
+        &["metadata", "name"],
+        format!("the only Mesh is named {MESH_NAME}"),
+    )])
 }
 
 /// The name, which ends up in names of files: as Kubernetes wants it (RFC 1123, dots allowed).
@@ -193,11 +252,17 @@ fn name(metadata: &ObjectMeta) -> Result<String, Vec<Wrong>> {
 
 fn namespaced(metadata: &ObjectMeta) -> Result<ObjectName, Vec<Wrong>> {
     let namespace = metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    Ok(ObjectName { namespace, name: name(metadata)? })
+    Ok(ObjectName {
+        namespace,
+        name: name(metadata)?,
+    })
 }
 
 fn origin(metadata: ObjectMeta) -> Origin {
-    Origin { created: metadata.creation_timestamp.map(|time| time.0), uid: metadata.uid }
+    Origin {
+        created: metadata.creation_timestamp.map(|time| time.0),
+        uid: metadata.uid,
+    }
 }
 
 fn labels(metadata: ObjectMeta) -> BTreeMap<String, String> {
@@ -223,5 +288,9 @@ fn not_a(text: &str, what: &str) -> String {
 }
 
 fn finish(object: Object, wrongs: Vec<Wrong>) -> Converted {
-    if wrongs.is_empty() { Ok(object) } else { Err(wrongs) }
+    if wrongs.is_empty() {
+        Ok(object)
+    } else {
+        Err(wrongs)
+    }
 }

@@ -58,7 +58,9 @@ pub(super) fn ignored(path: &serde_ignored::Path<'_>) -> Vec<Step> {
         Path::Root => return Vec::new(),
         Path::Seq { parent, index } => (parent, Some(Step::Item(*index))),
         Path::Map { parent, key } => (parent, Some(Step::Key(key.clone()))),
-        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => (parent, None),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
+            (parent, None)
+        }
     };
     let mut steps = ignored(parent);
     steps.extend(step);
@@ -87,9 +89,16 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Some((Step::Key(wanted), rest)) = self.0.split_first() else {
-            return if self.0.is_empty() { Err(de::Error::custom(STOP)) } else { skip_map(map) };
+            return if self.0.is_empty() {
+                Err(de::Error::custom(STOP))
+            } else {
+                skip_map(map)
+            };
         };
-        while let Some(found) = map.next_key_seed(Key { wanted, last: rest.is_empty() })? {
+        while let Some(found) = map.next_key_seed(Key {
+            wanted,
+            last: rest.is_empty(),
+        })? {
             if found {
                 map.next_value_seed(Walk(rest))?;
             } else {
@@ -101,7 +110,11 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let Some((Step::Item(wanted), rest)) = self.0.split_first() else {
-            return if self.0.is_empty() { Err(de::Error::custom(STOP)) } else { skip_seq(seq) };
+            return if self.0.is_empty() {
+                Err(de::Error::custom(STOP))
+            } else {
+                skip_seq(seq)
+            };
         };
         for _ in 0..*wanted {
             if seq.next_element::<IgnoredAny>()?.is_none() {
@@ -143,7 +156,11 @@ impl<'de> Visitor<'de> for Walk<'_> {
 
 impl Walk<'_> {
     fn scalar<E: de::Error>(self) -> Result<(), E> {
-        if self.0.is_empty() { Err(E::custom(STOP)) } else { Ok(()) }
+        if self.0.is_empty() {
+            Err(E::custom(STOP))
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -3,7 +3,11 @@
 use super::*;
 
 fn problems(text: &str) -> Vec<String> {
-    parse("m.yaml", text.as_bytes()).unwrap_err().iter().map(ToString::to_string).collect()
+    parse("m.yaml", text.as_bytes())
+        .unwrap_err()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 fn objects(text: &str) -> Vec<Object> {
@@ -49,16 +53,23 @@ status:
 
 #[test]
 fn a_mesh_is_read_with_its_prefixes() {
-    let [Object::Mesh(mesh)] = &objects(MESH)[..] else { panic!("one Mesh") };
+    let [Object::Mesh(mesh)] = &objects(MESH)[..] else {
+        panic!("one Mesh")
+    };
     assert!(mesh.spec.encryption.enabled);
     assert_eq!(mesh.spec.encryption.pod_cidrs.len(), 2);
 }
 
 #[test]
 fn a_pod_is_read_with_its_node_addresses_and_annotation() {
-    let [Object::Pod(name, pod)] = &objects(POD)[..] else { panic!("one Pod") };
+    let [Object::Pod(name, pod)] = &objects(POD)[..] else {
+        panic!("one Pod")
+    };
     assert_eq!(name.to_string(), "shop/web-0");
-    assert_eq!((pod.node.as_deref(), pod.service_account.as_str()), (Some("a"), "web"));
+    assert_eq!(
+        (pod.node.as_deref(), pod.service_account.as_str()),
+        (Some("a"), "web")
+    );
     assert_eq!((pod.addresses.len(), pod.extra_addresses.len()), (2, 2));
     assert!(pod.owns_addresses() && pod.origin.created.is_some());
 }
@@ -67,8 +78,13 @@ fn a_pod_is_read_with_its_node_addresses_and_annotation() {
 fn a_node_is_read_with_prefixes_and_internal_addresses_only() {
     let node = "{apiVersion: v1, kind: Node, metadata: {name: a}, spec: {podCIDR: 10.77.1.0/24}, status: \
                 {addresses: [{type: InternalIP, address: 192.168.77.1}, {type: Hostname, address: a}]}}";
-    let [Object::Node(name, node)] = &objects(node)[..] else { panic!("one Node") };
-    assert_eq!((name.as_str(), node.addresses.len(), node.pod_cidrs.len()), ("a", 1, 1));
+    let [Object::Node(name, node)] = &objects(node)[..] else {
+        panic!("one Node")
+    };
+    assert_eq!(
+        (name.as_str(), node.addresses.len(), node.pod_cidrs.len()),
+        ("a", 1, 1)
+    );
 }
 
 #[test]
@@ -81,15 +97,26 @@ fn several_documents_of_one_file_are_all_read_and_empty_ones_skipped() {
 #[test]
 fn a_wrong_type_is_named_by_file_line_and_field() {
     let text = format!("{POD}---\n{}", MESH.replace("lanes: 2", "lanes: two"));
-    let [problem] = &problems(&text)[..] else { panic!("one problem") };
-    assert!(problem.starts_with("m.yaml:30: spec.encryption.lanes: invalid type"), "{problem}");
+    let [problem] = &problems(&text)[..] else {
+        panic!("one problem")
+    };
+    assert!(
+        problem.starts_with("m.yaml:30: spec.encryption.lanes: invalid type"),
+        "{problem}"
+    );
 }
 
 #[test]
 fn an_unknown_field_of_our_kinds_is_named_and_of_kubernetes_kinds_ignored() {
     let misspelt = MESH.replace("enabled: true", "enabledd: true");
-    assert_eq!(problems(&misspelt), ["m.yaml:7: spec.encryption.enabledd: unknown field"]);
-    assert_eq!(objects(&POD.replace("nodeName: a", "nodeName: a\n  futureField: 1")).len(), 1);
+    assert_eq!(
+        problems(&misspelt),
+        ["m.yaml:7: spec.encryption.enabledd: unknown field"]
+    );
+    assert_eq!(
+        objects(&POD.replace("nodeName: a", "nodeName: a\n  futureField: 1")).len(),
+        1
+    );
 }
 
 #[test]
@@ -103,16 +130,27 @@ fn values_out_of_range_are_named_each() {
         ]
     );
     let text = MESH.replace("name: default", "name: other");
-    assert_eq!(problems(&text), ["m.yaml:4: metadata.name: the only Mesh is named default"]);
+    assert_eq!(
+        problems(&text),
+        ["m.yaml:4: metadata.name: the only Mesh is named default"]
+    );
 }
 
 #[test]
 fn a_wrong_address_is_named_with_its_place_in_the_list() {
     let text = POD.replace("- ip: fd77:1::2", "- ip: fd77:1::x");
-    assert_eq!(problems(&text), ["m.yaml:20: status.podIPs[1]: \"fd77:1::x\" is no IP address"]);
+    assert_eq!(
+        problems(&text),
+        ["m.yaml:20: status.podIPs[1]: \"fd77:1::x\" is no IP address"]
+    );
     let text = MESH.replace("10.77.0.0/16", "10.77.0.0/33");
-    let [problem] = &problems(&text)[..] else { panic!("one problem") };
-    assert!(problem.starts_with("m.yaml:8: spec.encryption.podCIDRs[0]: "), "{problem}");
+    let [problem] = &problems(&text)[..] else {
+        panic!("one problem")
+    };
+    assert!(
+        problem.starts_with("m.yaml:8: spec.encryption.podCIDRs[0]: "),
+        "{problem}"
+    );
 }
 
 #[test]
@@ -120,23 +158,40 @@ fn a_missing_field_is_named_at_the_object_around_it() {
     assert_eq!(problems("kind: Pod\n"), ["m.yaml:1: apiVersion is missing"]);
     let tunnel = "apiVersion: hauberk.dev/v1alpha1\nkind: NodeTunnel\nmetadata: {name: a}\nspec:\n  generations:\n  \
                   - id: 1\n    lanes:\n    - port: 1\n  addresses: []\n";
-    let [problem] = &problems(tunnel)[..] else { panic!("one problem") };
-    assert!(problem.contains("m.yaml:8: spec.generations[0].lanes[0]") && problem.contains("publicKey"), "{problem}");
+    let [problem] = &problems(tunnel)[..] else {
+        panic!("one problem")
+    };
+    assert!(
+        problem.contains("m.yaml:8: spec.generations[0].lanes[0]") && problem.contains("publicKey"),
+        "{problem}"
+    );
 }
 
 #[test]
 fn half_a_file_is_an_error_with_its_line_and_gives_nothing() {
     let half = &MESH[..MESH.find("/48']").unwrap()];
-    let [problem] = &problems(half)[..] else { panic!("one problem") };
-    assert!(problem.starts_with("m.yaml:8") && problem.contains("half written"), "{problem}");
+    let [problem] = &problems(half)[..] else {
+        panic!("one problem")
+    };
+    assert!(
+        problem.starts_with("m.yaml:8") && problem.contains("half written"),
+        "{problem}"
+    );
     assert!(!problems(&format!("{POD}---\n{half}")).is_empty());
 }
 
 #[test]
 fn a_kind_that_keyd_does_not_use_is_a_notice() {
-    let parsed = parse("m.yaml", b"{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}}").unwrap();
+    let parsed = parse(
+        "m.yaml",
+        b"{apiVersion: apps/v1, kind: Deployment, metadata: {name: x}}",
+    )
+    .unwrap();
     assert!(parsed.objects.is_empty());
-    assert_eq!(parsed.notices[0].to_string(), "m.yaml: apps/v1 Deployment is no kind that keyd uses");
+    assert_eq!(
+        parsed.notices[0].to_string(),
+        "m.yaml: apps/v1 Deployment is no kind that keyd uses"
+    );
     let old = MESH.replace("v1alpha1", "v1");
     assert!(problems(&old)[0].contains("use hauberk.dev/v1alpha1"));
 }
@@ -145,8 +200,13 @@ fn a_kind_that_keyd_does_not_use_is_a_notice() {
 fn a_mesh_with_nothing_but_a_status_is_the_controllers() {
     let text = "apiVersion: hauberk.dev/v1alpha1\nkind: Mesh\nmetadata: {name: default}\nstatus:\n  \
                 phase: Encrypted\n  nodes: 3\n  encryptedNodes: 3\n";
-    let [Object::MeshStatus(status)] = &objects(text)[..] else { panic!("a status") };
-    assert_eq!((status.phase, status.nodes), (hauberk_api::MeshPhase::Encrypted, 3));
+    let [Object::MeshStatus(status)] = &objects(text)[..] else {
+        panic!("a status")
+    };
+    assert_eq!(
+        (status.phase, status.nodes),
+        (hauberk_api::MeshPhase::Encrypted, 3)
+    );
 }
 
 #[test]

@@ -55,7 +55,15 @@ impl Exchange {
     pub(super) fn new(epoch: u64) -> Self {
         // Epoch 0 means "none" on the wire.
         let epoch = epoch.max(1);
-        Self { epoch, sent: 0, on_since: 1, fence: 0, word: None, seen: (0, 0), answered_unproved: None }
+        Self {
+            epoch,
+            sent: 0,
+            on_since: 1,
+            fence: 0,
+            word: None,
+            seen: (0, 0),
+            answered_unproved: None,
+        }
     }
 
     /// What is sent from now on says that the flag is on; an answer to anything before does not count.
@@ -83,7 +91,9 @@ impl Exchange {
         } else if message.seen_epoch != self.epoch || message.seen_number <= self.fence {
             self.word = None;
             self.seen = (message.epoch, message.number);
-            let answer = self.answered_unproved.is_none_or(|last| now - last >= UNPROVED_ANSWER);
+            let answer = self
+                .answered_unproved
+                .is_none_or(|last| now - last >= UNPROVED_ANSWER);
             if answer {
                 self.answered_unproved = Some(now);
             }
@@ -94,7 +104,11 @@ impl Exchange {
         self.word = Some(Word {
             epoch: message.epoch,
             number: message.number,
-            answers: if message.seen_epoch == self.epoch { message.seen_number } else { 0 },
+            answers: if message.seen_epoch == self.epoch {
+                message.seen_number
+            } else {
+                0
+            },
             phase: message.phase,
             wants_on: message.wants_on,
         });
@@ -140,7 +154,10 @@ mod tests {
         before.receive(&hello, now);
         let late = before.send(Phase::Sending, false, true);
         after.receive(&a.send(Phase::Ready, true, true), now);
-        assert_eq!(a.receive(&after.send(Phase::Strict, true, true), now), Received::Taken);
+        assert_eq!(
+            a.receive(&after.send(Phase::Strict, true, true), now),
+            Received::Taken
+        );
         assert!(matches!(a.receive(&late, now), Received::Unproved { .. }));
         assert_eq!(a.word(), None);
     }

@@ -32,7 +32,15 @@ struct Node {
 impl Node {
     fn new(phase: Phase, epoch: u64, now: Instant) -> Self {
         let pair = Pair::new(phase, epoch, now);
-        Self { pair, epoch, want: Want::Off, kernel: phase, disk: phase, applying: None, session: false }
+        Self {
+            pair,
+            epoch,
+            want: Want::Off,
+            kernel: phase,
+            disk: phase,
+            applying: None,
+            session: false,
+        }
     }
 
     /// As the node itself decides: its flag, and the phase that it has on disk.
@@ -58,8 +66,12 @@ struct World {
 impl World {
     fn new(phase: Phase) -> Self {
         let now = Instant::now();
-        let mut world =
-            Self { nodes: [1, 2].map(|epoch| Node::new(phase, epoch, now)), wire: Vec::new(), now, log: Vec::new() };
+        let mut world = Self {
+            nodes: [1, 2].map(|epoch| Node::new(phase, epoch, now)),
+            wire: Vec::new(),
+            now,
+            log: Vec::new(),
+        };
         for side in 0..2 {
             world.nodes[side].want = if phase == Phase::Strict { ON } else { Want::Off };
             world.tell_start(side);
@@ -74,7 +86,11 @@ impl World {
             self.log.push(format!("{side}:   {action:?}"));
             match action {
                 Action::Apply(phase) if node.applying.is_none_or(|applying| applying.phase != phase) => {
-                    node.applying = Some(Applying { phase, kernel: false, disk: false });
+                    node.applying = Some(Applying {
+                        phase,
+                        kernel: false,
+                        disk: false,
+                    });
                 }
                 Action::Apply(_) | Action::Connect => {}
                 Action::Send(message) => self.wire.push((1 - side, message)),
@@ -86,8 +102,16 @@ impl World {
     fn check(&self) {
         for (one, other) in [(0, 1), (1, 0)] {
             let (from, to) = (self.nodes[one].kernel, self.nodes[other].kernel);
-            assert!(!(from <= Phase::Ready && to == Phase::Strict), "{one} sends clear that {other} refuses: {}", self.story());
-            assert!(!(from >= Phase::Sending && to == Phase::Off), "{one} sends what {other} cannot open: {}", self.story());
+            assert!(
+                !(from <= Phase::Ready && to == Phase::Strict),
+                "{one} sends clear that {other} refuses: {}",
+                self.story()
+            );
+            assert!(
+                !(from >= Phase::Sending && to == Phase::Off),
+                "{one} sends what {other} cannot open: {}",
+                self.story()
+            );
         }
     }
 
@@ -104,7 +128,8 @@ impl World {
         if let Some(applying) = &mut self.nodes[side].applying {
             applying.kernel = true;
             self.nodes[side].kernel = applying.phase;
-            self.log.push(format!("{side}: kernel {:?}", self.nodes[side].kernel));
+            self.log
+                .push(format!("{side}: kernel {:?}", self.nodes[side].kernel));
             self.check();
             self.applied(side);
         }
@@ -120,7 +145,12 @@ impl World {
     }
 
     fn applied(&mut self, side: usize) {
-        if let Some(Applying { phase, kernel: true, disk: true }) = self.nodes[side].applying {
+        if let Some(Applying {
+            phase,
+            kernel: true,
+            disk: true,
+        }) = self.nodes[side].applying
+        {
             self.nodes[side].applying = None;
             self.step(side, Input::Applied(phase));
         }
@@ -147,7 +177,11 @@ impl World {
 
     /// Has a node see the peer's NodeTunnel and its session as they are now.
     fn look(&mut self, side: usize) {
-        let keys = if self.nodes[1 - side].lanes_up() { PeerKeys::Up } else { PeerKeys::Down };
+        let keys = if self.nodes[1 - side].lanes_up() {
+            PeerKeys::Up
+        } else {
+            PeerKeys::Down
+        };
         self.step(side, Input::Peer(keys));
         let session = self.both_up();
         if session != self.nodes[side].session {
@@ -219,11 +253,19 @@ fn misfortune(world: &mut World, dice: &mut Dice) {
         14..=17 => world.apply_disk(side),
         18 | 19 => world.look(side),
         20 if dice.roll(3) == 0 => {
-            let want = if world.nodes[side].want.is_on() { Want::Off } else { ON };
+            let want = if world.nodes[side].want.is_on() {
+                Want::Off
+            } else {
+                ON
+            };
             world.set_flag(side, want);
         }
         21 if dice.roll(4) == 0 => {
-            let how = if dice.roll(2) == 0 { Restart::Crash } else { Restart::Reboot };
+            let how = if dice.roll(2) == 0 {
+                Restart::Crash
+            } else {
+                Restart::Reboot
+            };
             world.restart(side, how);
         }
         22 => world.pass(Duration::from_millis(200)),
@@ -265,7 +307,10 @@ fn a_restart_at_any_point_of_a_flip_only_delays_it() {
         7 => world.pass(Duration::from_millis(300)),
         _ => {}
     };
-    for (start, want, end) in [(Phase::Off, ON, Phase::Strict), (Phase::Strict, Want::Off, Phase::Off)] {
+    for (start, want, end) in [
+        (Phase::Off, ON, Phase::Strict),
+        (Phase::Strict, Want::Off, Phase::Off),
+    ] {
         for how in [Restart::Crash, Restart::Reboot] {
             for side in 0..2 {
                 for at in 0..160 {

@@ -26,7 +26,11 @@ pub struct Conflict {
 
 impl std::fmt::Display for Conflict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} is claimed by {} and {}; {} has it", self.what, self.winner, self.loser, self.winner)
+        write!(
+            f,
+            "{} is claimed by {} and {}; {} has it",
+            self.what, self.winner, self.loser, self.winner
+        )
     }
 }
 
@@ -68,10 +72,17 @@ impl Snapshot {
             let own = claims.node_addresses.entry((*name).clone()).or_default();
             for address in &node.addresses {
                 if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
-                    claims.refused.insert(format!("address {address} of Node {name}: no node can have it"));
+                    claims
+                        .refused
+                        .insert(format!("address {address} of Node {name}: no node can have it"));
                 } else if let Some(owner) = owners.insert(*address, *name) {
                     owners.insert(*address, owner);
-                    conflict(&mut claims.conflicts, format!("address {address}"), ("Node", owner), ("Node", name));
+                    conflict(
+                        &mut claims.conflicts,
+                        format!("address {address}"),
+                        ("Node", owner),
+                        ("Node", name),
+                    );
                 } else {
                     own.push(*address);
                 }
@@ -109,25 +120,41 @@ impl Snapshot {
     ) -> Option<UsableTunnel> {
         let tunnel = self.tunnels.get(name)?;
         let own = &claims.node_addresses[name];
-        let (addresses, foreign): (Vec<_>, Vec<_>) =
-            tunnel.spec.addresses.iter().copied().partition(|address| own.contains(address));
+        let (addresses, foreign): (Vec<_>, Vec<_>) = tunnel
+            .spec
+            .addresses
+            .iter()
+            .copied()
+            .partition(|address| own.contains(address));
         for address in foreign {
-            claims.refused.insert(format!("address {address} of NodeTunnel {name}: it is not one of the Node's"));
+            claims.refused.insert(format!(
+                "address {address} of NodeTunnel {name}: it is not one of the Node's"
+            ));
         }
         let generation = tunnel.newest_generation().cloned();
         for lane in generation.iter().flat_map(|generation| &generation.lanes) {
             let owner = *keys.entry(lane.public_key).or_insert(name);
             if owner != name {
                 let what = format!("public key {}", lane.public_key);
-                conflict(&mut claims.conflicts, what, ("NodeTunnel", owner), ("NodeTunnel", name));
+                conflict(
+                    &mut claims.conflicts,
+                    what,
+                    ("NodeTunnel", owner),
+                    ("NodeTunnel", name),
+                );
                 return None;
             }
         }
         if generation.is_some() && addresses.is_empty() {
-            claims.refused.insert(format!("NodeTunnel {name}: none of its addresses is the Node's"));
+            claims
+                .refused
+                .insert(format!("NodeTunnel {name}: none of its addresses is the Node's"));
             return None;
         }
-        Some(UsableTunnel { generation, addresses })
+        Some(UsableTunnel {
+            generation,
+            addresses,
+        })
     }
 
     fn settle_pods(&self, node_owners: &BTreeMap<IpAddr, &String>, claims: &mut Claims) {
@@ -135,13 +162,19 @@ impl Snapshot {
         pods.sort_by_key(|(name, pod)| age(&pod.origin, *name));
         let mut owners: BTreeMap<IpAddr, &ObjectName> = BTreeMap::new();
         for (name, pod) in pods {
-            let Some(prefixes) = pod.node.as_ref().and_then(|node| claims.node_prefixes.get(node)) else { continue };
+            let Some(prefixes) = pod.node.as_ref().and_then(|node| claims.node_prefixes.get(node)) else {
+                continue;
+            };
             let mut own = Vec::new();
             for address in &pod.addresses {
                 if node_owners.contains_key(address) {
-                    claims.refused.insert(format!("address {address} of Pod {name}: it is a node's"));
+                    claims
+                        .refused
+                        .insert(format!("address {address} of Pod {name}: it is a node's"));
                 } else if !prefixes.iter().any(|prefix| prefix.contains(address)) {
-                    claims.refused.insert(format!("address {address} of Pod {name}: outside its Node's podCIDRs"));
+                    claims.refused.insert(format!(
+                        "address {address} of Pod {name}: outside its Node's podCIDRs"
+                    ));
                 } else if let Some(owner) = owners.get(address) {
                     if *owner != name {
                         let (winner, loser) = (owner.to_string(), name.to_string());
@@ -160,7 +193,12 @@ impl Snapshot {
 
 /// What claims are ordered by; the least wins.
 fn age<N: Ord>(origin: &Origin, name: N) -> (Timestamp, bool, Option<String>, N) {
-    (origin.created.unwrap_or(Timestamp::MAX), origin.uid.is_none(), origin.uid.clone(), name)
+    (
+        origin.created.unwrap_or(Timestamp::MAX),
+        origin.uid.is_none(),
+        origin.uid.clone(),
+        name,
+    )
 }
 
 fn conflict(conflicts: &mut BTreeSet<Conflict>, what: String, winner: (&str, &str), loser: (&str, &str)) {
@@ -198,7 +236,10 @@ mod tests {
     use super::*;
 
     fn name(name: &str) -> ObjectName {
-        ObjectName { namespace: "default".into(), name: name.into() }
+        ObjectName {
+            namespace: "default".into(),
+            name: name.into(),
+        }
     }
 
     fn node(address: &str, prefix: &str) -> Node {
@@ -210,7 +251,11 @@ mod tests {
     }
 
     fn pod(node: &str, address: &str) -> Pod {
-        Pod { node: Some(node.into()), addresses: vec![address.parse().unwrap()], ..Default::default() }
+        Pod {
+            node: Some(node.into()),
+            addresses: vec![address.parse().unwrap()],
+            ..Default::default()
+        }
     }
 
     fn two_nodes() -> Snapshot {
@@ -224,20 +269,46 @@ mod tests {
     }
 
     fn at(seconds: i64, uid: &str) -> Origin {
-        Origin { created: Some(Timestamp::from_second(seconds).unwrap()), uid: Some(uid.into()) }
+        Origin {
+            created: Some(Timestamp::from_second(seconds).unwrap()),
+            uid: Some(uid.into()),
+        }
     }
 
     #[test]
     fn of_two_pods_with_one_address_the_older_has_it_then_the_lower_uid_then_the_first_name() {
         let mut snapshot = two_nodes();
-        snapshot.pods.insert(name("x"), Pod { origin: at(9, "1"), ..pod("a", "10.77.1.5") });
-        snapshot.pods.insert(name("y"), Pod { origin: at(5, "7"), ..pod("a", "10.77.1.5") });
-        snapshot.pods.insert(name("z"), Pod { origin: at(5, "3"), ..pod("a", "10.77.1.5") });
+        snapshot.pods.insert(
+            name("x"),
+            Pod {
+                origin: at(9, "1"),
+                ..pod("a", "10.77.1.5")
+            },
+        );
+        snapshot.pods.insert(
+            name("y"),
+            Pod {
+                origin: at(5, "7"),
+                ..pod("a", "10.77.1.5")
+            },
+        );
+        snapshot.pods.insert(
+            name("z"),
+            Pod {
+                origin: at(5, "3"),
+                ..pod("a", "10.77.1.5")
+            },
+        );
         snapshot.pods.insert(name("w"), pod("a", "10.77.1.5"));
         let claims = snapshot.claims();
         assert_eq!(claims.pod_addresses[&name("z")].len(), 1);
         assert_eq!(claims.conflicts.len(), 3);
-        assert!(claims.conflicts.iter().all(|conflict| conflict.winner == "Pod default/z"));
+        assert!(
+            claims
+                .conflicts
+                .iter()
+                .all(|conflict| conflict.winner == "Pod default/z")
+        );
 
         snapshot.pods.retain(|known, _| known.name == "w");
         snapshot.pods.insert(name("v"), pod("a", "10.77.1.5"));
@@ -249,7 +320,12 @@ mod tests {
     fn a_pods_address_outside_its_nodes_prefixes_or_of_a_node_is_refused() {
         let mut snapshot = two_nodes();
         snapshot.pods.insert(name("foreign"), pod("a", "10.77.2.5"));
-        snapshot.nodes.get_mut("a").unwrap().addresses.push("10.77.1.1".parse().unwrap());
+        snapshot
+            .nodes
+            .get_mut("a")
+            .unwrap()
+            .addresses
+            .push("10.77.1.1".parse().unwrap());
         snapshot.pods.insert(name("gateway"), pod("a", "10.77.1.1"));
         let claims = snapshot.claims();
         assert!(claims.pod_addresses.values().all(Vec::is_empty));
@@ -259,8 +335,20 @@ mod tests {
     #[test]
     fn finished_and_host_network_pods_own_nothing() {
         let mut snapshot = two_nodes();
-        snapshot.pods.insert(name("done"), Pod { finished: true, ..pod("a", "10.77.1.5") });
-        snapshot.pods.insert(name("host"), Pod { host_network: true, ..pod("a", "192.168.77.1") });
+        snapshot.pods.insert(
+            name("done"),
+            Pod {
+                finished: true,
+                ..pod("a", "10.77.1.5")
+            },
+        );
+        snapshot.pods.insert(
+            name("host"),
+            Pod {
+                host_network: true,
+                ..pod("a", "192.168.77.1")
+            },
+        );
         snapshot.pods.insert(name("new"), pod("a", "10.77.1.5"));
         let claims = snapshot.claims();
         assert_eq!(claims.pod_addresses.len(), 1);
@@ -280,10 +368,23 @@ mod tests {
 
     #[test]
     fn a_tunnel_with_an_address_that_is_not_the_nodes_or_with_anothers_key_is_not_used() {
-        let lane = LaneSpec { public_key: PublicKey::from_bytes([1; 32]), port: 23400 };
+        let lane = LaneSpec {
+            public_key: PublicKey::from_bytes([1; 32]),
+            port: 23400,
+        };
         let tunnel = |name: &str, address: &str| {
-            let generations = vec![GenerationSpec { id: 1, lanes: vec![lane], binding: None }];
-            NodeTunnel::new(name, NodeTunnelSpec { generations, addresses: vec![address.parse().unwrap()] })
+            let generations = vec![GenerationSpec {
+                id: 1,
+                lanes: vec![lane],
+                binding: None,
+            }];
+            NodeTunnel::new(
+                name,
+                NodeTunnelSpec {
+                    generations,
+                    addresses: vec![address.parse().unwrap()],
+                },
+            )
         };
         let mut snapshot = two_nodes();
         snapshot.tunnels.insert("a".into(), tunnel("a", "192.168.77.1"));

@@ -48,7 +48,10 @@ impl Watch {
     pub fn start(path: &Path) -> Result<(Self, watch::Receiver<Update>), SourceError> {
         let (signals, wait) = channel();
         let changed = signals.clone();
-        let notify_error = |source| SourceError::Watch { path: path.to_owned(), source };
+        let notify_error = |source| SourceError::Watch {
+            path: path.to_owned(),
+            source,
+        };
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             if event.map_or(true, |event| concerns_manifests(&event)) {
                 // Fails only once the watch has ended.
@@ -57,16 +60,31 @@ impl Watch {
         })
         .map_err(notify_error)?;
         // Watching comes before reading, so that no change falls between the two.
-        fs::read_dir(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
-        watcher.watch(path, RecursiveMode::NonRecursive).map_err(notify_error)?;
+        fs::read_dir(path).map_err(|source| SourceError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        watcher
+            .watch(path, RecursiveMode::NonRecursive)
+            .map_err(notify_error)?;
         let mut directory = Directory::new(path);
         directory.look();
         let (updates, receiver) = watch::channel(directory.update());
         let thread = std::thread::Builder::new()
             .name("manifests".to_owned())
             .spawn(move || follow(directory, &wait, &updates))
-            .map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
-        Ok((Self { signals, thread: Some(thread), _watcher: watcher }, receiver))
+            .map_err(|source| SourceError::Read {
+                path: path.to_owned(),
+                source,
+            })?;
+        Ok((
+            Self {
+                signals,
+                thread: Some(thread),
+                _watcher: watcher,
+            },
+            receiver,
+        ))
     }
 }
 
@@ -118,12 +136,18 @@ fn settle(wait: &Receiver<Signal>) -> Settled {
 /// Reading a file is an event too, which must not lead to the next reading.
 fn concerns_manifests(event: &Event) -> bool {
     let reads = matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write));
-    !reads && (event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(|path| is_manifest(path)))
+    !reads
+        && (event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(|path| is_manifest(path)))
 }
 
 fn is_manifest(path: &Path) -> bool {
-    let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-    !hidden && path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+    let hidden = path
+        .file_name()
+        .is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+    !hidden
+        && path
+            .extension()
+            .is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
 /// What distinguishes one version of a file from another.
@@ -168,7 +192,12 @@ struct Directory {
 
 impl Directory {
     fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), files: BTreeMap::new(), problem: None, unsettled: false }
+        Self {
+            path: path.to_owned(),
+            files: BTreeMap::new(),
+            problem: None,
+            unsettled: false,
+        }
     }
 
     /// Reads what changed; says whether anything did.
@@ -209,7 +238,9 @@ impl Directory {
         let mut listed = BTreeMap::new();
         for entry in fs::read_dir(&self.path)? {
             let path = entry?.path();
-            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+                continue;
+            };
             if !is_manifest(&path) {
                 continue;
             }
@@ -223,13 +254,29 @@ impl Directory {
     }
 
     fn update(&self) -> Update {
-        let files = self.files.iter().map(|(name, known)| (name.as_str(), &known.good[..]));
+        let files = self
+            .files
+            .iter()
+            .map(|(name, known)| (name.as_str(), &known.good[..]));
         let (snapshot, doubles) = merge(files);
         let problems = self.files.values().flat_map(|known| &known.problems).cloned();
         Update {
             snapshot: Arc::new(snapshot),
-            problems: Arc::new(self.problem.iter().cloned().chain(problems).chain(doubles).collect()),
-            notices: Arc::new(self.files.values().flat_map(|known| &known.notices).cloned().collect()),
+            problems: Arc::new(
+                self.problem
+                    .iter()
+                    .cloned()
+                    .chain(problems)
+                    .chain(doubles)
+                    .collect(),
+            ),
+            notices: Arc::new(
+                self.files
+                    .values()
+                    .flat_map(|known| &known.notices)
+                    .cloned()
+                    .collect(),
+            ),
         }
     }
 }
@@ -260,7 +307,10 @@ impl Known {
             return Outcome::TooYoung;
         }
         if bytes.iter().all(u8::is_ascii_whitespace) && !self.good.is_empty() {
-            self.problems = vec![Problem::of_file(name, "empty; remove the file to remove its objects")];
+            self.problems = vec![Problem::of_file(
+                name,
+                "empty; remove the file to remove its objects",
+            )];
             return Outcome::Read;
         }
         match manifest::parse(name, &bytes) {
@@ -276,6 +326,9 @@ impl Known {
 }
 
 fn is_young(metadata: &Metadata) -> bool {
-    let age = metadata.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
+    let age = metadata
+        .modified()
+        .ok()
+        .and_then(|modified| SystemTime::now().duration_since(modified).ok());
     age.is_some_and(|age| age < YOUNG)
 }

@@ -41,7 +41,12 @@ pub(super) fn tunnel(directory: &Path, tunnel: &NodeTunnel) -> Result<bool, Sour
     let mut wanted = tunnel.clone();
     if let Some(status) = &mut wanted.status {
         let before = published.iter().filter_map(|published| published.status.as_ref());
-        keep_times(&mut status.conditions, &before.flat_map(|status| status.conditions.clone()).collect::<Vec<_>>());
+        keep_times(
+            &mut status.conditions,
+            &before
+                .flat_map(|status| status.conditions.clone())
+                .collect::<Vec<_>>(),
+        );
     }
     if published.as_ref() == Some(&wanted) {
         return Ok(false);
@@ -56,12 +61,23 @@ pub(super) fn mesh_status(directory: &Path, status: &MeshStatus) -> Result<bool,
         _ => None,
     });
     let mut wanted = status.clone();
-    keep_times(&mut wanted.conditions, published.as_ref().map_or(&[], |published| &published.conditions));
+    keep_times(
+        &mut wanted.conditions,
+        published.as_ref().map_or(&[], |published| &published.conditions),
+    );
     if published.as_ref() == Some(&wanted) {
         return Ok(false);
     }
     let metadata = Name { name: MESH_NAME };
-    write(&path, &MeshOfStatus { api_version: API_VERSION, kind: "Mesh", metadata, status: &wanted })
+    write(
+        &path,
+        &MeshOfStatus {
+            api_version: API_VERSION,
+            kind: "Mesh",
+            metadata,
+            status: &wanted,
+        },
+    )
 }
 
 /// What is published; nothing if it cannot be read, so that it is written anew.
@@ -74,14 +90,18 @@ fn keep_times(conditions: &mut [Condition], before: &[Condition]) {
     // Whole seconds, as Kubernetes keeps them: what is read back has to equal what was written.
     let now = Timestamp::from_second(Timestamp::now().as_second()).expect("the present is a valid time");
     for condition in conditions {
-        let same = before.iter().find(|old| old.type_ == condition.type_ && old.status == condition.status);
+        let same = before
+            .iter()
+            .find(|old| old.type_ == condition.type_ && old.status == condition.status);
         condition.last_transition_time = same.map_or(Time(now), |old| old.last_transition_time.clone());
     }
 }
 
 fn write(path: &Path, object: &impl Serialize) -> Result<bool, SourceError> {
     let text = serde_yaml_ng::to_string(object).expect("our kinds are maps with text keys");
-    durable::write(path, text.as_bytes(), 0o644)
-        .map_err(|source| SourceError::Write { path: path.to_owned(), source })?;
+    durable::write(path, text.as_bytes(), 0o644).map_err(|source| SourceError::Write {
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(true)
 }

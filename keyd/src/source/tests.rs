@@ -35,7 +35,11 @@ impl Lab {
     fn wait(&mut self, what: &str, holds: impl Fn(&Update) -> bool) -> Duration {
         let began = Instant::now();
         while !holds(&self.updates.borrow()) {
-            assert!(began.elapsed() < Duration::from_secs(10), "{what}: {:?}", *self.updates.borrow());
+            assert!(
+                began.elapsed() < Duration::from_secs(10),
+                "{what}: {:?}",
+                *self.updates.borrow()
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
         began.elapsed()
@@ -50,7 +54,11 @@ fn mesh(enabled: bool) -> String {
 }
 
 fn is_on(update: &Update) -> Option<bool> {
-    update.snapshot.mesh.as_ref().map(|mesh| mesh.spec.encryption.enabled)
+    update
+        .snapshot
+        .mesh
+        .as_ref()
+        .map(|mesh| mesh.spec.encryption.enabled)
 }
 
 #[test]
@@ -78,17 +86,32 @@ fn a_bad_file_leaves_its_last_good_version_in_force_and_the_others_work() {
     let mut lab = Lab::new();
     lab.rename("mesh.yaml", &mesh(true));
     lab.wait("the flag", |update| is_on(update) == Some(true));
-    lab.write("mesh.yaml", &mesh(true).replace("enabled: true", "enabled: maybe"));
+    lab.write(
+        "mesh.yaml",
+        &mesh(true).replace("enabled: true", "enabled: maybe"),
+    );
     lab.rename("node.yaml", "{apiVersion: v1, kind: Node, metadata: {name: a}}\n");
-    lab.wait("the problem", |update| !update.problems.is_empty() && update.snapshot.nodes.contains_key("a"));
+    lab.wait("the problem", |update| {
+        !update.problems.is_empty() && update.snapshot.nodes.contains_key("a")
+    });
     assert_eq!(is_on(&lab.updates.borrow()), Some(true));
     let text = lab.updates.borrow().problems[0].to_string();
-    assert!(text.starts_with("mesh.yaml:6: spec.encryption.enabled: "), "{text}");
+    assert!(
+        text.starts_with("mesh.yaml:6: spec.encryption.enabled: "),
+        "{text}"
+    );
     lab.write("mesh.yaml", "");
-    lab.wait("the empty file", |update| update.problems.iter().any(|problem| problem.text.contains("empty")));
+    lab.wait("the empty file", |update| {
+        update
+            .problems
+            .iter()
+            .any(|problem| problem.text.contains("empty"))
+    });
     assert_eq!(is_on(&lab.updates.borrow()), Some(true));
     lab.rename("mesh.yaml", &mesh(false));
-    lab.wait("the repair", |update| is_on(update) == Some(false) && update.problems.is_empty());
+    lab.wait("the repair", |update| {
+        is_on(update) == Some(false) && update.problems.is_empty()
+    });
 }
 
 #[test]
@@ -118,25 +141,48 @@ fn an_object_in_two_files_is_taken_from_the_first_by_name() {
     let mut lab = Lab::new();
     lab.rename("b.yaml", &mesh(false));
     lab.rename("a.yaml", &mesh(true));
-    lab.wait("both", |update| is_on(update) == Some(true) && update.problems.len() == 1);
-    assert_eq!(lab.updates.borrow().problems[0].to_string(), "b.yaml: Mesh default is also in a.yaml, which counts");
+    lab.wait("both", |update| {
+        is_on(update) == Some(true) && update.problems.len() == 1
+    });
+    assert_eq!(
+        lab.updates.borrow().problems[0].to_string(),
+        "b.yaml: Mesh default is also in a.yaml, which counts"
+    );
 }
 
 #[test]
 fn a_missing_directory_is_an_error_that_names_it() {
-    let text = Source::dir(Path::new("/nonexistent/manifests")).map(|_| ()).unwrap_err().to_string();
+    let text = Source::dir(Path::new("/nonexistent/manifests"))
+        .map(|_| ())
+        .unwrap_err()
+        .to_string();
     assert!(text.contains("/nonexistent/manifests"), "{text}");
 }
 
 #[test]
 fn an_own_tunnel_is_written_when_it_differs_and_its_conditions_keep_their_times() {
     let mut lab = Lab::new();
-    let lane = LaneSpec { public_key: PublicKey::from_bytes([3; 32]), port: 23400 };
-    let generations = vec![GenerationSpec { id: 1, lanes: vec![lane], binding: None }];
+    let lane = LaneSpec {
+        public_key: PublicKey::from_bytes([3; 32]),
+        port: 23400,
+    };
+    let generations = vec![GenerationSpec {
+        id: 1,
+        lanes: vec![lane],
+        binding: None,
+    }];
     let addresses = vec!["192.168.77.1".parse().unwrap()];
-    let mut tunnel = NodeTunnel::new("a", NodeTunnelSpec { generations, addresses });
+    let mut tunnel = NodeTunnel::new(
+        "a",
+        NodeTunnelSpec {
+            generations,
+            addresses,
+        },
+    );
     let with = |encrypted, reason| {
-        Some(NodeTunnelStatus { conditions: vec![condition("Encrypted", encrypted, reason, String::new())] })
+        Some(NodeTunnelStatus {
+            conditions: vec![condition("Encrypted", encrypted, reason, String::new())],
+        })
     };
     tunnel.status = with(false, "PairsLag");
     assert!(lab.source.publish_tunnel(&tunnel).unwrap());
@@ -152,13 +198,17 @@ fn an_own_tunnel_is_written_when_it_differs_and_its_conditions_keep_their_times(
     tunnel.status = with(false, "Off");
     assert!(lab.source.publish_tunnel(&tunnel).unwrap());
     lab.wait("the reason", |update| {
-        update.snapshot.tunnels["a"].condition("Encrypted").is_some_and(|found| found.reason == "Off")
+        update.snapshot.tunnels["a"]
+            .condition("Encrypted")
+            .is_some_and(|found| found.reason == "Off")
     });
     assert_eq!(time(&lab).1, first);
     tunnel.status = with(true, "AllPairsStrict");
     assert!(lab.source.publish_tunnel(&tunnel).unwrap());
     lab.wait("the status", |update| {
-        update.snapshot.tunnels["a"].condition("Encrypted").is_some_and(|found| found.status == "True")
+        update.snapshot.tunnels["a"]
+            .condition("Encrypted")
+            .is_some_and(|found| found.status == "True")
     });
     assert!(time(&lab).1 > first);
 }
@@ -167,12 +217,20 @@ fn an_own_tunnel_is_written_when_it_differs_and_its_conditions_keep_their_times(
 fn the_controllers_status_is_read_beside_the_users_mesh() {
     let mut lab = Lab::new();
     lab.rename("mesh.yaml", &mesh(true));
-    let status = MeshStatus { phase: MeshPhase::Encrypted, nodes: 3, encrypted_nodes: 3, ..Default::default() };
+    let status = MeshStatus {
+        phase: MeshPhase::Encrypted,
+        nodes: 3,
+        encrypted_nodes: 3,
+        ..Default::default()
+    };
     assert!(lab.source.publish_mesh_status(&status).unwrap());
     assert!(!lab.source.publish_mesh_status(&status).unwrap());
     lab.wait("both", |update| {
         is_on(update) == Some(true)
-            && update.snapshot.mesh_status().is_some_and(|status| status.phase == MeshPhase::Encrypted)
+            && update
+                .snapshot
+                .mesh_status()
+                .is_some_and(|status| status.phase == MeshPhase::Encrypted)
     });
     assert!(lab.updates.borrow().problems.is_empty());
 }
