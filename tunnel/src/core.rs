@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use boringtun::noise::rate_limiter::RateLimiter;
-use boringtun::x25519::{PublicKey, StaticSecret};
+use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::drop_reason::Drops;
 use crate::lane::{LaneEventKind, PeerStats};

@@ -58,6 +58,8 @@ drop_reasons! {
     ControlUnroutable = 18 "LaneControlUnroutable",
     /// The datagram was longer than the receive buffer.
     Oversized = 19 "LaneOversized",
+    /// Multicast or link-local, and no peer's: the device's own chatter (router solicitation, MLD).
+    LinkLocal = 20 "LaneLinkLocal",
 }
 
 /// Packets dropped, by reason. Plain numbers: a lane has one writer and answers questions itself.

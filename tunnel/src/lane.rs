@@ -17,7 +17,7 @@ use std::sync::mpsc::{self, Sender, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use boringtun::x25519::PublicKey;
+use x25519_dalek::PublicKey;
 
 use crate::core::Core;
 use crate::packet::coalesce::Merge;
@@ -180,8 +180,9 @@ impl Lane {
         self.ask(|reply| Command::RemovePeer(*peer, reply))
     }
 
-    /// Starts a handshake with the peer now, unless one is under way; [`LaneEventKind::HandshakeDone`] follows.
-    /// An unanswered one is repeated every 5 s and given up after 90 s.
+    /// Starts a handshake with the peer now; [`LaneEventKind::HandshakeDone`] follows. An unanswered one is
+    /// repeated every 5 s and given up after 90 s; calling this again repeats it at once, but at most once a
+    /// second.
     ///
     /// # Errors
     /// [`LaneError::BadPeer`] when it is not known or has no endpoint, or [`LaneError::Stopped`].

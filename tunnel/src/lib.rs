@@ -14,9 +14,9 @@ mod socket;
 mod tun;
 pub mod uapi;
 
-pub use boringtun::x25519;
 pub use drop_reason::{DropReason, Drops};
 pub use lane::{
     Lane, LaneConfig, LaneError, LaneEvent, LaneEventKind, LaneStats, Offloads, PeerConfig, PeerStats,
     QueueGauge,
 };
+pub use x25519_dalek as x25519;

@@ -7,14 +7,14 @@ mod waiting;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use boringtun::x25519::PublicKey;
 use ipnet::IpNet;
+use x25519_dalek::PublicKey;
 
 use allowed_ips::AllowedIps;
 pub(crate) use peer::{DATA_OVERHEAD, Peer, padded};
 pub(crate) use waiting::WaitingRoom;
 
-/// Names a peer within its lane; not used again for another one while the lane lives.
+/// Names a peer within its lane, for as long as it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct PeerId(usize);
 
@@ -38,10 +38,14 @@ pub(crate) struct Peers {
 impl Peers {
     /// Adds a peer; `index` must come from [`Peers::free_index`].
     pub(crate) fn add(&mut self, index: u32, peer: Peer) -> PeerId {
-        let id = PeerId(self.peers.len());
+        let free = self.peers.iter().position(Option::is_none);
+        let id = PeerId(free.unwrap_or(self.peers.len()));
+        if free.is_none() {
+            self.peers.push(None);
+        }
         self.by_key.insert(peer.public_key, id);
         self.by_index.insert(index, id);
-        self.peers.push(Some(peer));
+        self.peers[id.0] = Some(peer);
         id
     }
 
@@ -127,6 +131,12 @@ impl Peers {
 
     pub(crate) fn ids(&self) -> Vec<PeerId> {
         self.iter().map(|(id, _)| id).collect()
+    }
+
+    /// Peers there is room for without more memory.
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> usize {
+        self.peers.len()
     }
 
     pub(crate) fn allow(&mut self, net: IpNet, id: PeerId) {

@@ -11,6 +11,7 @@ mod path;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use crate::lane::{LaneError, Offloads};
 use address::RawAddress;
@@ -26,6 +27,8 @@ pub(crate) const RECEIVE_BUFFER: usize = 65_536;
 /// Wanted socket buffers. A lane drains its socket in bursts of some hundred datagrams; the kernel counts
 /// each with its overhead, twice.
 const BUFFER_BYTES: libc::c_int = 4 << 20;
+/// How long a send may wait for room in the socket's buffer: a device that takes nothing must not hold a lane.
+const SEND_PATIENCE: Duration = Duration::from_millis(100);
 /// Room for the control messages that are sent or received, with what the kernel may add.
 const CONTROL_WORDS: usize = 32;
 
@@ -113,6 +116,7 @@ impl Socket {
                 option::set(&fd, libc::SOL_SOCKET, plain, BUFFER_BYTES).map_err(step("SO_RCVBUF"))?;
             }
         }
+        option::set_send_timeout(&fd, SEND_PATIENCE).map_err(step("SO_SNDTIMEO"))?;
         let any: IpAddr = if ipv6 {
             Ipv6Addr::UNSPECIFIED.into()
         } else {

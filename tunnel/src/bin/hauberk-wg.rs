@@ -3,6 +3,7 @@
 //! Ends on SIGTERM, SIGINT, or when the interface is deleted.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::mpsc;
 
 use anyhow::Context;
@@ -54,8 +55,17 @@ enum End {
     Failed(hauberk_tunnel::LaneError),
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hauberk-wg: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
     let has = |offload| !arguments.without.contains(&offload);
     let offloads = Offloads {
         checksum: has(Offload::Checksum),

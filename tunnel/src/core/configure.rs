@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use boringtun::noise::Tunn;
-use boringtun::x25519::{PublicKey, StaticSecret};
 use ipnet::IpNet;
+use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 use super::{Core, Edges, Identity};
@@ -136,19 +136,6 @@ impl Core {
         for id in self.peers.ids() {
             self.restart_sessions(id);
         }
-    }
-
-    /// Starts a handshake now, unless one is under way.
-    ///
-    /// # Errors
-    /// [`LaneError::BadPeer`] when there is no such peer or its endpoint is not known.
-    pub(crate) fn connect(&mut self, key: &PublicKey, edges: &mut impl Edges) -> Result<(), LaneError> {
-        let id = self.peers.id(key).ok_or(LaneError::BadPeer("no such peer"))?;
-        if self.peers.peer(id).endpoint.is_none() {
-            return Err(LaneError::BadPeer("its UDP endpoint is not known"));
-        }
-        self.outbound(edges).handshake(id);
-        Ok(())
     }
 
     /// New keys mean new sessions: boringtun fixes a peer's keys when its state is made.

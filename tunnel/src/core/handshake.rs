@@ -5,12 +5,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet, TunnResult};
-use boringtun::x25519::PublicKey;
+use x25519_dalek::PublicKey;
 
 use super::inbound::{Origin, drop_reason, word};
+use super::outbound::Begin;
 use super::{Core, Edges, HANDSHAKE_TOS, MESSAGE_BUFFER};
 use crate::drop_reason::DropReason;
-use crate::lane::LaneEventKind;
+use crate::lane::{LaneError, LaneEventKind};
 use crate::peers::PeerId;
 use crate::socket::Batch;
 
@@ -124,9 +125,7 @@ impl Core {
     /// handshake tells it, long before its own timers would (15 s).
     pub(super) fn revive(&mut self, origin: Origin, edges: &mut impl Edges) {
         let Origin { from, now, .. } = origin;
-        let passed =
-            |last: Option<Instant>, interval| last.is_none_or(|at| now.duration_since(at) >= interval);
-        if !passed(self.last_search, SEARCH_INTERVAL) {
+        if !passed(self.last_search, SEARCH_INTERVAL, now) {
             return;
         }
         self.last_search = Some(now);
@@ -139,10 +138,34 @@ impl Core {
         } else {
             REVIVAL_INTERVAL
         };
-        if passed(peer.last_revival, interval) {
+        if passed(peer.last_revival, interval, now) {
             peer.last_revival = Some(now);
-            self.outbound(edges).handshake(id);
+            self.outbound(edges).handshake(id, Begin::Again);
         }
+    }
+
+    /// Starts a handshake now. One under way is repeated, if that was not done within the last second.
+    ///
+    /// # Errors
+    /// [`LaneError::BadPeer`] when there is no such peer or its endpoint is not known.
+    pub(crate) fn connect(
+        &mut self,
+        key: &PublicKey,
+        now: Instant,
+        edges: &mut impl Edges,
+    ) -> Result<(), LaneError> {
+        let id = self.peers.id(key).ok_or(LaneError::BadPeer("no such peer"))?;
+        let peer = self.peers.peer(id);
+        if peer.endpoint.is_none() {
+            return Err(LaneError::BadPeer("its UDP endpoint is not known"));
+        }
+        let again = passed(peer.last_revival, REVIVAL_INTERVAL, now);
+        if again {
+            peer.last_revival = Some(now);
+        }
+        self.outbound(edges)
+            .handshake(id, if again { Begin::Again } else { Begin::Once });
+        Ok(())
     }
 
     fn answer(&mut self, to: SocketAddr, message: &[u8], edges: &mut impl Edges) {
@@ -158,4 +181,8 @@ impl Core {
             self.drops.add(DropReason::SendFailed, 1);
         }
     }
+}
+
+fn passed(last: Option<Instant>, interval: Duration, now: Instant) -> bool {
+    last.is_none_or(|at| now.duration_since(at) >= interval)
 }

@@ -1,5 +1,7 @@
 //! From the TUN to the socket.
 
+use std::net::IpAddr;
+
 use boringtun::noise::TunnResult;
 
 use super::batch::{SendBatch, Way};
@@ -19,8 +21,14 @@ impl Core {
         let Ok(packet) = Packet::parse(bytes) else {
             return self.drops.add(DropReason::Malformed, 1);
         };
-        let Some(id) = self.peers.by_inner_address(packet.destination()) else {
-            return self.drops.add(DropReason::NoPeer, 1);
+        let destination = packet.destination();
+        let Some(id) = self.peers.by_inner_address(destination) else {
+            let reason = if is_of_the_link(destination) {
+                DropReason::LinkLocal
+            } else {
+                DropReason::NoPeer
+            };
+            return self.drops.add(reason, 1);
         };
         let peer = self.peers.peer(id);
         if peer.endpoint.is_none() {
@@ -73,6 +81,23 @@ impl Core {
                 edges,
             },
         )
+    }
+}
+
+/// What to do while a handshake is under way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// Nothing: boringtun repeats it every five seconds.
+    Once,
+    /// Repeat it now.
+    Again,
+}
+
+/// Whether packets to an address never leave their link.
+fn is_of_the_link(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_multicast() || address.is_link_local() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_multicast() || address.is_unicast_link_local(),
     }
 }
 
@@ -136,19 +161,20 @@ impl<E: Edges> Outbound<'_, E> {
     pub(super) fn handshake_if_waiting(&mut self, id: PeerId) {
         let peer = self.peers.peer(id);
         if !peer.established && !peer.waiting.is_empty() {
-            self.handshake(id);
+            self.handshake(id, Begin::Once);
         }
     }
 
-    /// Starts a handshake, unless one is under way: boringtun repeats that one by itself.
-    pub(super) fn handshake(&mut self, id: PeerId) {
+    /// Starts a handshake.
+    pub(super) fn handshake(&mut self, id: PeerId, begin: Begin) {
         let mut message = [0; MESSAGE_BUFFER];
         let peer = self.peers.peer(id);
         if peer.endpoint.is_none() {
             return;
         }
-        if let TunnResult::WriteToNetwork(initiation) =
-            peer.tunn.format_handshake_initiation(&mut message, false)
+        if let TunnResult::WriteToNetwork(initiation) = peer
+            .tunn
+            .format_handshake_initiation(&mut message, begin == Begin::Again)
         {
             self.send_message(id, initiation);
         }

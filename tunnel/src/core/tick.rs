@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use boringtun::noise::TunnResult;
 use boringtun::noise::errors::WireGuardError;
 
+use super::outbound::Begin;
 use super::{Core, Edges, MESSAGE_BUFFER};
 use crate::drop_reason::DropReason;
 use crate::peers::PeerId;
@@ -64,7 +65,7 @@ impl Core {
             return;
         }
         if !peer.established {
-            return self.outbound(edges).handshake(id);
+            return self.outbound(edges).handshake(id, Begin::Once);
         }
         if let TunnResult::WriteToNetwork(keepalive) = peer.tunn.encapsulate(&[], &mut message) {
             self.outbound(edges).send_message(id, keepalive);

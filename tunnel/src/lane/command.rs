@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::SyncSender;
 
-use boringtun::x25519::PublicKey;
+use x25519_dalek::PublicKey;
 
 use super::{LaneError, LaneStats};
 use crate::core::PeerChange;

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use boringtun::x25519::{PublicKey, StaticSecret};
 use ipnet::IpNet;
+use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 /// Follows how many bytes wait in the lane's TUN, for whoever bounds that queue.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use boringtun::x25519::PublicKey;
+use x25519_dalek::PublicKey;
 
 use super::error::LaneError;
 

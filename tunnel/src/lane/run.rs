@@ -170,7 +170,7 @@ impl Runner {
                     let _ = reply.send(self.core.remove_peer(&key));
                 }
                 Command::Connect(key, reply) => {
-                    let _ = reply.send(self.core.connect(&key, &mut self.edges));
+                    let _ = reply.send(self.core.connect(&key, Instant::now(), &mut self.edges));
                 }
                 Command::SendControl(key, payload, reply) => {
                     let _ = reply.send(self.send_control(&key, &payload));

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use boringtun::x25519::PublicKey;
+use x25519_dalek::PublicKey;
 
 use super::config::Offloads;
 use crate::drop_reason::Drops;

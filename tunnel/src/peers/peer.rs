@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Instant, SystemTime};
 
 use boringtun::noise::Tunn;
-use boringtun::x25519::PublicKey;
+use x25519_dalek::PublicKey;
 use zeroize::Zeroizing;
 
 use super::WaitingRoom;
@@ -37,7 +37,7 @@ pub(crate) struct Peer {
     /// Index of a session that we answered and the peer has not used yet.
     pub(crate) unconfirmed: Option<u32>,
     pub(crate) last_handshake: Option<(Instant, SystemTime)>,
-    /// When a handshake was last started because of a datagram for a session that is no more.
+    /// When a handshake was last started because its owner, or a datagram of no session, asked for it.
     pub(crate) last_revival: Option<Instant>,
     /// When something was last sent or received, to a tick's precision, and both byte counts then.
     pub(crate) last_traffic: Option<(Instant, u64)>,

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use super::address::RawAddress;
 
@@ -49,6 +50,24 @@ pub(super) fn set(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: li
             name,
             std::ptr::from_ref(&value).cast(),
             size_of_val(&value) as libc::socklen_t,
+        )
+    })
+}
+
+/// How long a send waits at most.
+pub(super) fn set_send_timeout(fd: &OwnedFd, timeout: Duration) -> io::Result<()> {
+    let timeout = libc::timeval {
+        tv_sec: timeout.as_secs() as libc::time_t,
+        tv_usec: timeout.subsec_micros().into(),
+    };
+    // SAFETY: the pointer is to a live `timeval` of the length given.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDTIMEO,
+            std::ptr::from_ref(&timeout).cast(),
+            size_of_val(&timeout) as libc::socklen_t,
         )
     })
 }

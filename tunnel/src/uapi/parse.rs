@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use boringtun::x25519::StaticSecret;
 use ipnet::IpNet;
+use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
 use crate::core::{Allow, PeerChange};

@@ -138,6 +138,9 @@ fn what_is_no_packet_or_goes_nowhere_is_dropped_on_the_way_out() {
     assert_eq!(a.drops(DropReason::Malformed), 3);
     a.tun(VnetHdr::default(), &udp(v4(1), v4(99), b"nobody"));
     assert_eq!(a.drops(DropReason::NoPeer), 1);
+    let all_routers = "ff02::2".parse().expect("an address");
+    a.tun(VnetHdr::default(), &udp(v6(1), all_routers, b"solicitation"));
+    assert_eq!(a.drops(DropReason::LinkLocal), 1);
     assert!(a.edges.sent.is_empty());
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use boringtun::x25519::PublicKey;
+use x25519_dalek::PublicKey;
 use zeroize::Zeroizing;
 
 use super::packets::{udp, v4, v6};
@@ -128,11 +128,10 @@ fn datagrams_of_no_session_start_at_most_one_handshake_a_second() {
         carry(&mut a, &mut b);
     }
     assert_eq!(b.edges.sent.len(), 1);
-    // boringtun repeats an unanswered initiation itself; here nothing else may.
-    b.later(Duration::from_secs(2));
+    b.later(Duration::from_secs(1));
     a.tun(VnetHdr::default(), &udp(v4(1), v4(2), b"lost"));
     carry(&mut a, &mut b);
-    assert_eq!(b.edges.sent.len(), 1);
+    assert_eq!(b.edges.sent.len(), 2);
 }
 
 #[test]
@@ -237,4 +236,36 @@ fn keepalives_flow_when_nothing_else_does() {
     a.later(Duration::from_secs(2));
     a.tick();
     assert_eq!(a.edges.sent.pop_front().map(|d| d.bytes.len()), Some(32));
+}
+
+#[test]
+fn asking_again_repeats_an_unanswered_handshake_once_a_second() {
+    let (mut a, _) = strangers();
+    let peer = PublicKey::from(&secret(2));
+    for _ in 0..3 {
+        a.core
+            .connect(&peer, a.now, &mut a.edges)
+            .expect("the peer is known");
+    }
+    assert_eq!(a.edges.sent.len(), 1);
+    a.later(Duration::from_secs(1));
+    a.core
+        .connect(&peer, a.now, &mut a.edges)
+        .expect("the peer is known");
+    assert_eq!(a.edges.sent.len(), 2);
+}
+
+#[test]
+fn a_place_in_the_table_is_used_again() {
+    let mut a = Node::new(1);
+    for n in 2..200 {
+        a.add_peer(peer_config(n));
+        assert_eq!(a.core.peers().ids().len(), 1);
+        assert_eq!(
+            a.core.peers().by_endpoint(a.endpoint().expect("is configured")),
+            a.core.peers().ids().pop()
+        );
+        assert!(a.core.remove_peer(&PublicKey::from(&secret(n))));
+    }
+    assert_eq!(a.core.peers().places(), 1);
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use boringtun::x25519::{PublicKey, StaticSecret};
+use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::core::{Core, Edges, PeerChange};
 use crate::drop_reason::DropReason;
@@ -197,7 +197,7 @@ pub(super) fn strangers() -> (Node, Node) {
 pub(super) fn friends() -> (Node, Node) {
     let (mut a, mut b) = strangers();
     a.core
-        .connect(&PublicKey::from(&secret(2)), &mut a.edges)
+        .connect(&PublicKey::from(&secret(2)), a.now, &mut a.edges)
         .expect("the peer is known");
     settle(&mut a, &mut b);
     assert_eq!((a.handshakes(), b.handshakes()), (1, 1));
