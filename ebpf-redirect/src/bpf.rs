@@ -81,6 +81,7 @@ struct SkBuffHead {
 pub(crate) fn dry_run(program: BorrowedFd<'_>, packet: &[u8], ifindex: u32) -> io::Result<DryRun> {
     let mut out = vec![0u8; packet.len() + HEADROOM];
     let context = SkBuffHead {
+        ingress_ifindex: ifindex,
         ifindex,
         ..SkBuffHead::default()
     };

@@ -248,8 +248,7 @@ impl Redirect {
         QueueCell::new(Arc::clone(&self.maps.queues), slot)
     }
 
-    /// Runs a program on a packet that goes nowhere, as if it had been received on the device
-    /// `ifindex`
+    /// Runs a program on a packet that goes nowhere, as if it had been received on the device `ifindex`
     /// (`BPF_PROG_TEST_RUN`). It counts, and changes maps, as with a real packet.
     pub fn dry_run(&self, hook: Hook, packet: &[u8], ifindex: u32) -> io::Result<bpf::DryRun> {
         let program = self.attachments.program(hook).fd().map_err(io::Error::other)?;

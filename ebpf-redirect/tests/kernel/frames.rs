@@ -21,7 +21,7 @@ pub const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const POD_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 /// A packet to be: IP addresses and what lies behind them.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Frame {
     src: IpAddr,
     dst: IpAddr,
