@@ -158,26 +158,26 @@ impl Pair {
         actions
     }
 
-    /// When it needs a [`Input::Tick`] at the latest.
+    /// When it needs a [`Input::Tick`] at the latest; always later than the last step.
     pub fn deadline(&self) -> Instant {
-        let mut deadline = self.now + SETTLED_REPEAT;
-        if let Some((_, asked)) = self.applying {
-            deadline = deadline.min(asked.map_or(self.now, |asked| asked + REAPPLY));
-        } else if self.session && !self.is_silent() {
-            deadline = deadline.min(self.next_repeat);
-        }
-        if self.wants_session() {
-            deadline = deadline.min(self.next_connect);
-        }
-        if let Some(since) = self.off_since {
-            deadline = deadline.min(since + OFF_HOLD);
-        }
-        if let (Some(since), Some(Want::Off)) = (self.keyless_since, self.want)
-            && self.phase > Phase::Off
-        {
-            deadline = deadline.min(since + ABSENT_HOLD);
-        }
-        deadline.max(self.now)
+        let applying = self
+            .applying
+            .and_then(|(_, asked)| asked)
+            .map(|asked| asked + REAPPLY);
+        let speaks = applying.is_none() && self.session && !self.is_silent();
+        let waits_for_absent = self.want == Some(Want::Off) && self.phase > Phase::Off;
+        let times = [
+            applying,
+            speaks.then_some(self.next_repeat),
+            self.wants_session().then_some(self.next_connect),
+            self.off_since.map(|since| since + OFF_HOLD),
+            self.keyless_since
+                .filter(|_| waits_for_absent)
+                .map(|since| since + ABSENT_HOLD),
+        ];
+        // A time that has passed has had its effect, or waits for something else.
+        let next = times.into_iter().flatten().filter(|time| *time > self.now).min();
+        next.unwrap_or(self.now + SETTLED_REPEAT)
     }
 
     /// The phase that the kernel has.

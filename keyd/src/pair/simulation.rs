@@ -96,6 +96,11 @@ impl World {
                 Action::Send(message) => self.wire.push((1 - side, message)),
             }
         }
+        let deadline = self.nodes[side].pair.deadline();
+        assert!(
+            deadline > self.now,
+            "a deadline that has passed makes the driver spin"
+        );
         self.check();
     }
 
