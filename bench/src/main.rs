@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hauberk-bench: {error:#}");
+            eprintln!("hauberk-bench: {}", one_line(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -38,4 +38,24 @@ fn run(args: &LocalArgs) -> anyhow::Result<()> {
     std::io::stdout()
         .write_all(text.as_bytes())
         .context("cannot print the result")
+}
+
+/// What is wrong on one line: of a longer text (a program's log, the kernel's verifier) the first and the last.
+fn one_line(text: &str) -> String {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    match (lines.next(), lines.next_back()) {
+        (Some(first), Some(last)) => format!("{first} … {last}"),
+        (first, _) => first.unwrap_or_default().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_error_is_cut_to_its_first_and_last_line() {
+        assert_eq!(one_line("no program"), "no program");
+        assert_eq!(one_line("late: a\nlog 1\nlog 2\n\n"), "late: a … log 2");
+    }
 }

@@ -263,7 +263,7 @@ impl Show {
 
     fn broken_off(&mut self, error: &DemoError) {
         let mut findings = Findings::default();
-        findings.expect(false, error.to_string());
+        findings.expect(false, crate::one_line(&error.to_string()));
         // The reader of the output may be what has gone.
         let _ = self.done(findings.into_step(self.step, String::new()), None);
     }

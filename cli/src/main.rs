@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{} {error:#}", "hauberk:".red().bold());
+            eprintln!("{} {}", "hauberk:".red().bold(), one_line(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -73,8 +73,29 @@ fn print(text: &str) -> std::io::Result<()> {
     anstream::stdout().write_all(text.as_bytes())
 }
 
+/// What is wrong on one line: of a longer text (a program's log, the kernel's verifier) the first and the last.
+fn one_line(text: &str) -> String {
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    match (lines.next(), lines.next_back()) {
+        (Some(first), Some(last)) => format!("{first} … {last}"),
+        (first, _) => first.unwrap_or_default().to_owned(),
+    }
+}
+
 /// Whether the reader of our output has gone, as `| head` does.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     kind == Some(std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_error_is_cut_to_its_first_and_last_line() {
+        assert_eq!(one_line("no mesh"), "no mesh");
+        assert_eq!(one_line("late: a\nlog 1\nlog 2\n\n"), "late: a … log 2");
+        assert_eq!(one_line(""), "");
+    }
 }
