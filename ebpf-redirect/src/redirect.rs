@@ -326,12 +326,12 @@ impl Loader {
             .load(OBJECT)
             .map_err(|e| RedirectError::Load(Box::new(e)))?;
         for hook in Hook::ALL {
-            attachments::program_mut(&mut ebpf, hook)
-                .load()
-                .map_err(|source| RedirectError::LoadProgram {
+            load_program(attachments::program_mut(&mut ebpf, hook)).map_err(|source| {
+                RedirectError::LoadProgram {
                     hook,
                     source: Box::new(source),
-                })?;
+                }
+            })?;
         }
         Ok(ebpf)
     }

@@ -73,7 +73,7 @@ impl Frame {
     }
 
     pub fn fragment(mut self, offset: u16, more: bool) -> Self {
-        self.fragment = offset / 8 | if more { 0x2000 } else { 0 };
+        self.fragment = (offset / 8) | if more { 0x2000 } else { 0 };
         self
     }
 

@@ -1,7 +1,7 @@
 //! A network namespace and a BPF file system of a test's own, which end with the test's thread.
 
 use std::{
-    env, fs,
+    env,
     path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
@@ -9,7 +9,7 @@ use std::{
 
 use hauberk_ebpf_redirect::{
     AttachMode, DryRun, Hook, Options, Redirect,
-    abi::{CONFIG_ENFORCE, Config, Count, Counter, DropReason},
+    abi::{Config, Count, Counter, DropReason},
 };
 use nix::{
     mount::{MsFlags, mount},
@@ -104,10 +104,6 @@ impl Sandbox {
                 ..Config::default()
             })
             .expect("CONFIG");
-    }
-
-    pub fn enforce(&mut self) {
-        self.flags(CONFIG_ENFORCE);
     }
 
     /// A pair of veths; answers the ifindex of the first.
@@ -224,9 +220,4 @@ pub fn run(command: &str) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Whether anything is left below a directory.
-pub fn exists(path: &std::path::Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
 }
