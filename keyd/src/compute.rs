@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use hauberk_abi as abi;
-use hauberk_api::{Enforcer, LaneSpec, MeshPhase, NodeTunnel, PublicKey, UnreachableNodes};
+use hauberk_api::{Enforcer, LaneSpec, MeshPhase, MeshSpec, NodeTunnel, PublicKey, UnreachableNodes};
 use ipnet::IpNet;
 
 use crate::memory::Memory;
@@ -95,6 +95,8 @@ pub struct DesiredState {
     pub conflicts: Vec<Conflict>,
     /// ExternalPeers that were refused, and why.
     pub refused_external_peers: BTreeMap<String, String>,
+    /// Settings of the Mesh that this version does not act on.
+    pub unsupported: Vec<&'static str>,
 }
 
 /// Whether lanes shall be up.
@@ -262,6 +264,17 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
     } else {
         Want::Off
     };
+    let tunnel = tunnel(want, local, memory);
+    // Lanes that are on their way out serve nobody and are not published any more.
+    let going_down = Local {
+        generations: Vec::new(),
+        ..local.clone()
+    };
+    let local = if tunnel == Tunnel::Down {
+        &going_down
+    } else {
+        local
+    };
     let mesh_encrypted = snapshot
         .mesh_status()
         .is_some_and(|status| status.phase == MeshPhase::Encrypted);
@@ -302,12 +315,13 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
         pods: addresses.pods,
         pod_addresses: addresses.pod_addresses,
         want,
-        tunnel: tunnel(want, local, memory),
+        tunnel,
         lane_peers,
         exempt: exempt(want, &pairs, memory),
         pairs,
         conflicts: claims.conflicts.iter().cloned().collect(),
         refused_external_peers: external.refused,
+        unsupported: unsupported(&spec),
         ..Default::default()
     };
     memory.drop_unknown = drops_unknown(&desired, memory);
@@ -328,6 +342,29 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
     desired.publish = conditions::tunnel(snapshot, &claims, local, &desired);
     forget_what_is_gone(snapshot, &claims, want, memory);
     Ok(desired)
+}
+
+/// A setting that is quietly ignored would be taken for one that is in force.
+fn unsupported(spec: &MeshSpec) -> Vec<&'static str> {
+    let settings = [
+        (
+            "spec.encryption.postQuantum",
+            spec.encryption.post_quantum == Some(true),
+        ),
+        (
+            "spec.services.kubeProxyReplacement",
+            spec.services.kube_proxy_replacement == Some(true),
+        ),
+        (
+            "spec.keys.rotationInterval",
+            spec.keys.rotation_interval.is_some(),
+        ),
+    ];
+    settings
+        .into_iter()
+        .filter(|(_, set)| *set)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 fn tunnel(want: Want, local: &Local, memory: &Memory) -> Tunnel {

@@ -7,7 +7,7 @@ use hauberk_api::{GenerationSpec, NodeTunnel, NodeTunnelSpec, NodeTunnelStatus, 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference, Time};
 use k8s_openapi::jiff::Timestamp;
 
-use super::{DesiredState, Local, Reason};
+use super::{DesiredState, Local, NotReady, Reason};
 use crate::pair::{Phase, Want};
 use crate::snapshot::{Claims, Snapshot};
 
@@ -81,22 +81,21 @@ pub(super) fn tunnel(
         }]
     });
     tunnel.status = Some(NodeTunnelStatus {
-        conditions: vec![
-            ready(desired),
-            encrypted(desired),
-            degraded(claims, local, desired),
-        ],
+        conditions: vec![ready(), encrypted(desired), degraded(claims, local, desired)],
     });
     tunnel
 }
 
-fn ready(desired: &DesiredState) -> Condition {
-    let message = format!(
-        "{} nodes and {} own pods are known",
-        desired.pairs.len() + 1,
-        desired.pods.len()
-    );
-    condition(condition::READY, true, "InSync", message)
+/// Notes that nothing can be computed any more; what was in force stays.
+pub fn set_not_ready(tunnel: &mut NodeTunnel, reason: &NotReady) {
+    let conditions = tunnel.status.iter_mut().flat_map(|status| &mut status.conditions);
+    for ready in conditions.filter(|found| found.type_ == condition::READY) {
+        *ready = condition(condition::READY, false, reason.reason(), reason.to_string());
+    }
+}
+
+fn ready() -> Condition {
+    condition(condition::READY, true, "InSync", String::new())
 }
 
 fn encrypted(desired: &DesiredState) -> Condition {
@@ -189,6 +188,13 @@ fn degraded(claims: &Claims, local: &Local, desired: &DesiredState) -> Condition
         reasons.push(Reason::new(
             "ExternalPeerRefused",
             listed(external.iter().map(String::as_str)),
+        ));
+    }
+    if !desired.unsupported.is_empty() {
+        let settings = listed(desired.unsupported.iter().copied());
+        reasons.push(Reason::new(
+            "UnsupportedSetting",
+            format!("not in this version: {settings}"),
         ));
     }
     match &reasons[..] {

@@ -1,141 +1,11 @@
 //! Three nodes with pods, seen from node a.
 
-use hauberk_api::{
-    EncryptionSpec, ExternalPeer, ExternalPeerSpec, GenerationSpec, Mesh, MeshSpec, MeshStatus,
-    NodeTunnelSpec, PolicySpec,
-};
+mod cluster;
+
+use hauberk_api::{ExternalPeer, ExternalPeerSpec, MeshStatus};
 
 use super::*;
-use crate::snapshot::{Node, ObjectName, Pod};
-
-const VIA: u32 = 2;
-
-fn net(text: &str) -> IpNet {
-    text.parse().unwrap()
-}
-
-fn key(text: &str) -> (abi::Addr, u8) {
-    lpm_key(net(text))
-}
-
-fn pod_name(name: &str) -> ObjectName {
-    ObjectName {
-        namespace: "default".into(),
-        name: name.into(),
-    }
-}
-
-fn node(index: u8) -> Node {
-    Node {
-        addresses: vec![
-            format!("192.168.77.{index}").parse().unwrap(),
-            format!("fd77::{index}").parse().unwrap(),
-        ],
-        pod_cidrs: vec![
-            net(&format!("10.77.{index}.0/24")),
-            net(&format!("fd77:{index}::/64")),
-        ],
-        ..Default::default()
-    }
-}
-
-fn pod(node: &str, index: u8, host: u8) -> Pod {
-    Pod {
-        node: Some(node.into()),
-        addresses: vec![
-            format!("10.77.{index}.{host}").parse().unwrap(),
-            format!("fd77:{index}::{host}").parse().unwrap(),
-        ],
-        labels: BTreeMap::from([("app".to_owned(), node.to_owned())]),
-        service_account: "default".into(),
-        ..Default::default()
-    }
-}
-
-fn tunnel(name: &str, index: u8, lanes: u8) -> NodeTunnel {
-    let lane = |lane| LaneSpec {
-        public_key: PublicKey::from_bytes([index * 16 + lane; 32]),
-        port: 23400 + u16::from(lane),
-    };
-    let generations = match lanes {
-        0 => Vec::new(),
-        _ => vec![GenerationSpec {
-            id: 1,
-            lanes: (0..lanes).map(lane).collect(),
-            binding: None,
-        }],
-    };
-    NodeTunnel::new(
-        name,
-        NodeTunnelSpec {
-            generations,
-            addresses: node(index).addresses,
-        },
-    )
-}
-
-fn mesh(enabled: bool) -> Mesh {
-    let encryption = EncryptionSpec {
-        enabled,
-        ..Default::default()
-    };
-    let policy = PolicySpec {
-        enforcer: Some(Enforcer::Hauberk),
-        ..Default::default()
-    };
-    Mesh::new(
-        "default",
-        MeshSpec {
-            encryption,
-            policy,
-            ..Default::default()
-        },
-    )
-}
-
-fn cluster(enabled: bool) -> Snapshot {
-    let mut snapshot = Snapshot {
-        mesh: Some(mesh(enabled)),
-        ..Default::default()
-    };
-    for (name, index) in [("a", 1), ("b", 2), ("c", 3)] {
-        snapshot.nodes.insert(name.into(), node(index));
-        snapshot.tunnels.insert(name.into(), tunnel(name, index, 2));
-        snapshot
-            .pods
-            .insert(pod_name(&format!("{name}1")), pod(name, index, 2));
-    }
-    snapshot
-}
-
-fn local() -> Local {
-    let own = tunnel("a", 1, 2).newest_generation().unwrap().clone();
-    let via = remote_prefixes(&cluster(true), "a")
-        .into_iter()
-        .map(|prefix| (prefix, VIA))
-        .collect();
-    Local {
-        node: "a".into(),
-        cores: 2,
-        generations: vec![LocalGeneration {
-            id: 1,
-            slot_base: 4,
-            lanes: own.lanes,
-            connected: BTreeSet::new(),
-        }],
-        pod_interfaces: BTreeMap::from([("10.77.1.2".parse().unwrap(), 11)]),
-        via,
-        problems: Vec::new(),
-    }
-}
-
-fn with_phases(phase: Phase) -> Memory {
-    let phases = ["b", "c"].map(|name| (name.to_owned(), phase)).into();
-    Memory {
-        phases,
-        ..Default::default()
-    }
-}
+use cluster::*;
 
 fn encrypted(desired: &DesiredState) -> (String, String, String) {
     let found = desired.publish.condition("Encrypted").unwrap();
@@ -486,4 +356,35 @@ fn the_published_tunnel_is_owned_by_its_node_and_has_no_generation_while_down() 
         desired.publish.metadata.owner_references.as_ref().unwrap()[0].uid,
         "u-1"
     );
+}
+
+#[test]
+fn lanes_on_their_way_out_are_neither_published_nor_given_peers() {
+    let desired = compute(&cluster(false), &local(), &mut with_phases(Phase::Off)).unwrap();
+    assert!(desired.publish.spec.generations.is_empty() && desired.lane_peers.is_empty());
+    assert!(desired.pairs.values().all(|facts| facts.session.is_none()));
+}
+
+#[test]
+fn a_setting_that_this_version_does_not_act_on_is_not_taken_silently() {
+    let mut snapshot = cluster(true);
+    snapshot.mesh.as_mut().unwrap().spec.encryption.post_quantum = Some(true);
+    let desired = compute(&snapshot, &local(), &mut with_phases(Phase::Strict)).unwrap();
+    let degraded = desired.publish.condition("Degraded").unwrap();
+    assert_eq!(degraded.reason, "UnsupportedSetting");
+    assert!(degraded.message.ends_with("spec.encryption.postQuantum"));
+}
+
+#[test]
+fn a_node_that_can_compute_nothing_any_more_says_so_and_stays_as_it_was() {
+    let mut published = compute(&cluster(true), &local(), &mut with_phases(Phase::Strict))
+        .unwrap()
+        .publish;
+    conditions::set_not_ready(&mut published, &NotReady::NothingCovered);
+    let ready = published.condition("Ready").unwrap();
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_str()),
+        ("False", "NothingCovered")
+    );
+    assert_eq!(published.condition("Encrypted").unwrap().status, "True");
 }
