@@ -84,7 +84,7 @@ fn a_deleted_mesh_switches_nothing_off() {
 fn each_lane_holds_one_session_a_peer_and_both_sides_pair_the_same_lanes() {
     let snapshot = cluster(true);
     let from_a = compute(&snapshot, &local(), &mut Memory::default()).unwrap();
-    let own = tunnel("b", 2, 2).newest_generation().unwrap().clone();
+    let own = node_tunnel("b", 2, 2).newest_generation().unwrap().clone();
     let generations = vec![LocalGeneration {
         id: 1,
         lanes: own.lanes.clone(),
@@ -108,7 +108,7 @@ fn each_lane_holds_one_session_a_peer_and_both_sides_pair_the_same_lanes() {
         sessions
     };
     let (a, b) = (of(&from_a, "b"), of(&from_b, "a"));
-    let lanes_a = tunnel("a", 1, 2).newest_generation().unwrap().lanes.clone();
+    let lanes_a = node_tunnel("a", 1, 2).newest_generation().unwrap().lanes.clone();
     for session in 0..2 {
         assert_eq!(lanes_a[a[&session].0].public_key, b[&session].1);
         assert_eq!(own.lanes[b[&session].0].public_key, a[&session].1);
@@ -211,7 +211,7 @@ fn unknown_addresses_are_dropped_once_all_pairs_send_and_until_the_flag_is_off()
     memory.phases = with_phases(Phase::Sending).phases;
     assert!(drops(&snapshot, &mut memory));
     snapshot.nodes.insert("d".into(), node(4));
-    snapshot.tunnels.insert("d".into(), tunnel("d", 4, 0));
+    snapshot.tunnels.insert("d".into(), node_tunnel("d", 4, 0));
     assert!(drops(&snapshot, &mut memory));
     snapshot.mesh = Some(mesh(false));
     assert!(!drops(&snapshot, &mut memory));

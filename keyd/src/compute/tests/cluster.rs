@@ -49,7 +49,7 @@ pub(super) fn pod(node: &str, index: u8, host: u8) -> Pod {
     }
 }
 
-pub(super) fn tunnel(name: &str, index: u8, lanes: u8) -> NodeTunnel {
+pub(super) fn node_tunnel(name: &str, index: u8, lanes: u8) -> NodeTunnel {
     let lane = |lane| LaneSpec {
         public_key: PublicKey::from_bytes([index * 16 + lane; 32]),
         port: 23400 + u16::from(lane),
@@ -97,7 +97,7 @@ pub(super) fn cluster(enabled: bool) -> Snapshot {
     };
     for (name, index) in [("a", 1), ("b", 2), ("c", 3)] {
         snapshot.nodes.insert(name.into(), node(index));
-        snapshot.tunnels.insert(name.into(), tunnel(name, index, 2));
+        snapshot.tunnels.insert(name.into(), node_tunnel(name, index, 2));
         snapshot
             .pods
             .insert(pod_name(&format!("{name}1")), pod(name, index, 2));
@@ -106,7 +106,7 @@ pub(super) fn cluster(enabled: bool) -> Snapshot {
 }
 
 pub(super) fn local() -> Local {
-    let own = tunnel("a", 1, 2).newest_generation().unwrap().clone();
+    let own = node_tunnel("a", 1, 2).newest_generation().unwrap().clone();
     let via = remote_prefixes(&cluster(true), "a")
         .into_iter()
         .map(|prefix| (prefix, VIA))
