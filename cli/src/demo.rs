@@ -81,7 +81,6 @@ fn play(show: &mut Show) -> Result<(), DemoError> {
     show.doing("clear", "setting up three nodes with two pods each");
     let keyd = keyd()?;
     let mut stage = Stage::set(&keyd)?;
-    let traces = Traces::note(&stage.lab);
     let before = Footprint::take(&stage.lab)?;
 
     show.doing("clear", "flag off");
@@ -106,6 +105,7 @@ fn play(show: &mut Show) -> Result<(), DemoError> {
         }),
     )?;
 
+    let traces = Traces::note(&stage.lab);
     show.doing("speed", "speed with encryption");
     let encrypted = speed::gbps(stage.pod("a2"), stage.pod("b2"))?;
     show.done(speed_step(plain, encrypted), None)?;

@@ -23,6 +23,12 @@ pub fn run(stage: &Stage, before: &Footprint) -> Result<(Findings, String, Cross
     let mut findings = Findings::default();
     let bulk = speed::gbps(stage.pod("a2"), stage.pod("b2"))?;
     findings.figure("bulk_gbps", round(bulk));
+    // Without this, finding nothing afterwards would prove nothing.
+    let during = Footprint::take(&stage.lab)?.added_since(before);
+    findings.expect(
+        !during.is_empty(),
+        "no trace of encryption on the nodes while it is on",
+    );
 
     stage.tcp.pulse().forget_stalls(Instant::now());
     stage.udp.pulse().forget_stalls(Instant::now());

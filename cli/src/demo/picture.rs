@@ -27,14 +27,14 @@ pub struct Talks {
     pub took: Duration,
 }
 
-const NODES: &str = "\
-      node a               node b               node c
-   routed pods         pods on a bridge       routed pods
+const NODES: &str = "       node a                node b                node c
+    routed pods         pods on a bridge        routed pods
  ┌──────┬──────┐      ┌──────┬──────┐      ┌──────┬──────┐
  │  a1  │  a2  │      │  b1  │  b2  │      │  c1  │  c2  │
- └──────┴──────┘      └──────┴──────┘      └──────┴──────┘
- keyd, lanes          keyd, lanes          keyd, lanes
-        └──────────── fabric ┴────────────────────┘
+ ├──────┴──────┤      ├──────┴──────┤      ├──────┴──────┤
+ │ keyd, lanes │      │ keyd, lanes │      │ keyd, lanes │
+ └──────┬──────┘      └──────┬──────┘      └──────┬──────┘
+        └─────────────── the fabric ──────────────┘
 ";
 
 /// Draws it.
@@ -57,7 +57,7 @@ pub fn draw(scenes: &[Scene], talks: &Talks) -> String {
     );
     let _ = writeln!(
         text,
-        " c1 ── UDP, IPv6 ──▶ b2   {} of {} datagrams arrived (the others while b's key or keyd was away)",
+        " c1 ── UDP, IPv6 ──▶ b2   {} of {} datagrams arrived; the others were dropped while b's key or keyd was away",
         talks.udp_arrived, talks.udp_sent
     );
     let _ = writeln!(
