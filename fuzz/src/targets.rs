@@ -4,8 +4,8 @@
 //! apart.
 
 mod coalesce;
-mod control;
 mod cut;
+mod keyd;
 mod packet;
 mod sample;
 mod uapi;
@@ -32,5 +32,7 @@ pub(crate) const TARGETS: &[Target] = &[
     cut::CUT,
     coalesce::COALESCE,
     uapi::UAPI,
-    control::CONTROL,
+    keyd::CONTROL_MESSAGE,
+    keyd::KEY_FILE,
+    keyd::MANIFEST,
 ];

@@ -4,7 +4,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use hauberk_tunnel::packet::{Coalescer, Cutter, Gso, Packet, VnetHdr, coalesce::Merge};
+use hauberk_tunnel::packet::{Coalescer, Cutter, Gso, Packet, VnetHdr, coalesce::Merge, parse::Fragment};
 
 use super::{Target, sample};
 
@@ -29,7 +29,7 @@ fn seeds() -> Vec<Vec<u8>> {
     for v6 in [false, true] {
         out.push(batch(
             (0..6)
-                .map(|i| sample::tcp(v6, u32::MAX - 200 + i * 100, 100))
+                .map(|i| sample::tcp(v6, (u32::MAX - 200).wrapping_add(i * 100), 100))
                 .collect(),
         ));
         out.push(batch((0..6).map(|_| sample::udp(v6, 64)).collect()));
@@ -104,7 +104,11 @@ fn by_flow(packets: &[Vec<u8>]) -> BTreeMap<Vec<u8>, Vec<Vec<u8>>> {
     for bytes in packets {
         let (key, mut packet) = match Packet::parse(bytes) {
             Ok(packet) => {
-                let ports = &packet.l4()[..packet.l4().len().min(4)];
+                // Later fragments have no ports, and no place in a flow.
+                let ports = match packet.fragment() {
+                    Fragment::Later => &b"fragments"[..],
+                    _ => &packet.l4()[..packet.l4().len().min(4)],
+                };
                 let key = format!(
                     "{} {} {}",
                     packet.source(),

@@ -78,10 +78,11 @@ pub(super) fn vnet(packet: &[u8], gso: Gso, gso_size: u16) -> VnetHdr {
 
 /// Makes right what the bits ask for, where the packet is whole enough.
 pub(super) fn mend(bits: u8, packet: &mut [u8]) {
-    if packet.len() < 20 || packet.len() < 40 && packet[0] >> 4 == 6 {
-        return;
-    }
-    let is_v4 = packet[0] >> 4 == 4;
+    let is_v4 = match packet.first().map(|byte| byte >> 4) {
+        Some(4) if packet.len() >= 20 => true,
+        Some(6) if packet.len() >= 40 => false,
+        _ => return,
+    };
     if bits & MEND_LENGTH != 0 {
         let len = packet.len().min(65_535);
         let (at, len) = if is_v4 { (2, len) } else { (4, len - 40) };
