@@ -8,6 +8,7 @@ mod config;
 mod edges;
 mod error;
 mod event;
+mod pace;
 mod run;
 mod stats;
 mod wait;
@@ -29,6 +30,7 @@ pub use config::{LaneConfig, Offloads, PeerConfig, QueueGauge};
 use edges::KernelEdges;
 pub use error::LaneError;
 pub use event::{LaneEvent, LaneEventKind};
+use pace::Pace;
 use run::Runner;
 pub use stats::{LaneStats, PeerStats};
 use wait::Waker;
@@ -106,6 +108,7 @@ impl Lane {
             fwmark: 0,
             started: Instant::now(),
             idle: Duration::ZERO,
+            pace: Pace::default(),
         };
         let (bound, is_bound) = mpsc::sync_channel(1);
         let cpu = config.cpu;
