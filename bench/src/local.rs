@@ -36,6 +36,9 @@ pub enum BenchError {
     /// Two peers share a name.
     #[error("two peers are named `{0}`; give each a name of its own")]
     DuplicatePeer(String),
+    /// Other programs have no pods.
+    #[error("--peer is measured in node-tcp, which --cases leaves out; add it, or drop --peer")]
+    PeerWithoutCase,
     /// Each node needs a core of its own.
     #[error("pinned rounds need two cores, and this process may use {0}")]
     TooFewCores(usize),
@@ -140,6 +143,9 @@ pub fn run(args: &LocalArgs) -> Result<Measured, BenchError> {
     if let Some(name) = args.duplicate_peer() {
         return Err(BenchError::DuplicatePeer(name.to_owned()));
     }
+    if !args.peers.is_empty() && !args.cases.contains(&Case::NodeTcp) {
+        return Err(BenchError::PeerWithoutCase);
+    }
     let cores = choose_cores(args.cores, &cpu::available().map_err(BenchError::Cores)?)?;
     hauberk_netlab::sweep()?;
 
@@ -223,12 +229,18 @@ fn measure(route: &Route, round: u32, placement: Placement, seconds: u32) -> Res
         case,
         round,
         pinned: matches!(placement, Placement::Pinned(_)),
-        gbps: stream.gbps,
+        gbps: rounded(stream.gbps, 3),
         retransmits: stream.retransmits,
-        cpu_busy,
-        rtt_p50_us: rtt.p50_us,
-        rtt_p99_us: rtt.p99_us,
+        cpu_busy: rounded(cpu_busy, 2),
+        rtt_p50_us: rounded(rtt.p50_us, 1),
+        rtt_p99_us: rounded(rtt.p99_us, 1),
     })
+}
+
+/// To the decimals that the measurement can tell apart.
+fn rounded(value: f64, decimals: i32) -> f64 {
+    let scale = 10f64.powi(decimals);
+    (value * scale).round() / scale
 }
 
 /// The routes in another order each round, so that none always comes first or always after the same one.

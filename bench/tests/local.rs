@@ -80,6 +80,13 @@ fn a_peer_that_cannot_start_is_named_in_one_line() {
 }
 
 #[test]
+fn a_peer_is_refused_when_its_case_is_left_out() {
+    let (code, _, stderr) = local(&["--cases", "pod-tcp", "--peer", "x=a"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("--peer is measured in node-tcp"), "{stderr}");
+}
+
+#[test]
 fn two_peers_of_one_name_are_refused_before_anything_is_built() {
     let (code, _, stderr) = local(&["--peer", "x=a", "--peer", "x=b"]);
     assert_eq!(code, Some(1));
