@@ -8,6 +8,11 @@ use std::{
 };
 
 use hauberk_netlab::{CaptureSpec, Family, Impairment, Lab, LabSpec, Protocol, Wiring};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    sys::socket::{setsockopt, sockopt::RcvBufForce},
+    unistd::Pid,
+};
 
 const MARKER: &[u8; 16] = b"in-clear-for-all";
 
@@ -22,7 +27,7 @@ fn udp(lab: &Lab, pod: &str, address: IpAddr) -> UdpSocket {
         .run(|| UdpSocket::bind((address, 0)))
         .unwrap()
         .unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
     socket
 }
 
@@ -215,16 +220,23 @@ fn a_capture_has_each_packet_once() {
     );
 }
 
-/// What of `sent` numbered datagrams arrived, in order of arrival.
-fn arrived(lab: &Lab, sent: u32) -> Vec<u32> {
+/// What of `sent` numbered datagrams arrived through the impairment, in order of arrival.
+fn arrived(lab: &Lab, impairment: Impairment, sent: u32) -> Vec<u32> {
     let to = udp(lab, "b1", lab.pod("b1").v4().into());
+    // All of them may wait for a receiver that gets no time to run.
+    setsockopt(&to, RcvBufForce, &(64 << 20)).unwrap();
     let at = to.local_addr().unwrap();
     let from = udp(lab, "a1", lab.pod("a1").v4().into());
     // Neighbours are resolved first, and not with packets that count.
     from.send_to(b"hello", at).unwrap();
     to.recv(&mut [0; 5]).unwrap();
+    lab.fabric().set_impairment(impairment).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
+            // Another CPU's queue may be shorter, and what is sent there overtakes.
+            let mut one = CpuSet::new();
+            one.set(0).unwrap();
+            sched_setaffinity(Pid::from_raw(0), &one).unwrap();
             for i in 0..sent {
                 from.send_to(&i.to_be_bytes(), at).unwrap();
                 if i % 64 == 0 {
@@ -244,13 +256,11 @@ fn arrived(lab: &Lab, sent: u32) -> Vec<u32> {
 #[test]
 fn loss_loses_what_was_asked_for_and_says_how_many() {
     let lab = lab(Wiring::Routed);
-    lab.fabric()
-        .set_impairment(Impairment {
-            loss_ppm: 100_000,
-            ..Impairment::default()
-        })
-        .unwrap();
-    let arrived = arrived(&lab, 10_000);
+    let impairment = Impairment {
+        loss_ppm: 100_000,
+        ..Impairment::default()
+    };
+    let arrived = arrived(&lab, impairment, 10_000);
     assert!((8_800..9_200).contains(&arrived.len()), "{}", arrived.len());
     assert!(arrived.is_sorted());
     let lost = lab
@@ -266,13 +276,11 @@ fn loss_loses_what_was_asked_for_and_says_how_many() {
 #[test]
 fn duplication_duplicates_what_was_asked_for() {
     let lab = lab(Wiring::Routed);
-    lab.fabric()
-        .set_impairment(Impairment {
-            duplicate_ppm: 200_000,
-            ..Impairment::default()
-        })
-        .unwrap();
-    let mut arrived = arrived(&lab, 5_000);
+    let impairment = Impairment {
+        duplicate_ppm: 200_000,
+        ..Impairment::default()
+    };
+    let mut arrived = arrived(&lab, impairment, 5_000);
     assert!((5_850..6_150).contains(&arrived.len()), "{}", arrived.len());
     let counts = lab.fabric().counts_from("a").unwrap();
     assert_eq!(
@@ -286,13 +294,11 @@ fn duplication_duplicates_what_was_asked_for() {
 #[test]
 fn reordering_reorders_and_loses_nothing() {
     let lab = lab(Wiring::Routed);
-    lab.fabric()
-        .set_impairment(Impairment {
-            reorder_ppm: 50_000,
-            ..Impairment::default()
-        })
-        .unwrap();
-    let mut arrived = arrived(&lab, 10_000);
+    let impairment = Impairment {
+        reorder_ppm: 50_000,
+        ..Impairment::default()
+    };
+    let mut arrived = arrived(&lab, impairment, 10_000);
     let overtaken = arrived.windows(2).filter(|pair| pair[1] < pair[0]).count();
     assert!(overtaken > 100, "{overtaken}");
     let reordered = lab
