@@ -18,7 +18,7 @@ const QUESTION: usize = 4000;
 pub struct Conversation {
     state: Arc<State>,
     stream: TcpStream,
-    threads: Vec<JoinHandle<()>>,
+    asking: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -33,11 +33,19 @@ struct State {
 impl Conversation {
     /// Connects pod `from` to pod `to` at the address that `pick` chooses of it.
     pub fn start(lab: &Lab, from: &str, to: &str, address: IpAddr) -> Self {
-        let listener = lab.pod(to).netns().run(|| TcpListener::bind(SocketAddr::new(address, 0)));
-        let listener = listener.expect("the pod is there").expect("the pod has the address");
+        let listener = lab
+            .pod(to)
+            .netns()
+            .run(|| TcpListener::bind(SocketAddr::new(address, 0)));
+        let listener = listener
+            .expect("the pod is there")
+            .expect("the pod has the address");
         let server = listener.local_addr().expect("a bound socket");
-        let echo = std::thread::spawn(move || {
-            let Ok((mut stream, _)) = listener.accept() else { return };
+        // Not waited for: it hears of the end only if the network still works.
+        std::thread::spawn(move || {
+            let Ok((mut stream, _)) = listener.accept() else {
+                return;
+            };
             let mut buffer = vec![0; 65536];
             while let Ok(length @ 1..) = stream.read(&mut buffer) {
                 if stream.write_all(&buffer[..length]).is_err() {
@@ -55,18 +63,26 @@ impl Conversation {
             while !asked.stop.load(Ordering::Relaxed) {
                 let begin = Instant::now();
                 *asked.waiting_since.lock().expect("no thread panics with it") = Some(begin);
-                let heard = own.write_all(&question).and_then(|()| own.read_exact(&mut answer));
+                let heard = own
+                    .write_all(&question)
+                    .and_then(|()| own.read_exact(&mut answer));
                 if let Err(error) = heard {
                     *asked.broken.lock().expect("no thread panics with it") = Some(error.to_string());
                     return;
                 }
                 *asked.waiting_since.lock().expect("no thread panics with it") = None;
-                asked.longest_ms.fetch_max(begin.elapsed().as_millis() as u64, Ordering::Relaxed);
+                asked
+                    .longest_ms
+                    .fetch_max(begin.elapsed().as_millis() as u64, Ordering::Relaxed);
                 asked.answers.fetch_add(1, Ordering::Relaxed);
                 std::thread::sleep(PACE);
             }
         });
-        Self { state, stream, threads: vec![echo, ask] }
+        Self {
+            state,
+            stream,
+            asking: Some(ask),
+        }
     }
 
     /// How many answers came so far.
@@ -76,17 +92,32 @@ impl Conversation {
 
     /// The longest wait for an answer since this was last asked, one that still lasts included.
     pub fn longest_wait(&self) -> Duration {
-        let now = self.state.waiting_since.lock().expect("no thread panics with it").map(|since| since.elapsed());
+        let now = self
+            .state
+            .waiting_since
+            .lock()
+            .expect("no thread panics with it")
+            .map(|since| since.elapsed());
         let done = Duration::from_millis(self.state.longest_ms.swap(0, Ordering::Relaxed));
         done.max(now.unwrap_or_default())
     }
 
     /// The connection is as it was, and an answer comes within `patience`; says after how long.
+    #[track_caller]
     pub fn goes_on(&self, patience: Duration) -> Duration {
         let (begin, before) = (Instant::now(), self.answers());
         while self.answers() == before {
-            let broken = self.state.broken.lock().expect("no thread panics with it").clone();
-            assert!(broken.is_none(), "the connection broke: {}", broken.unwrap_or_default());
+            let broken = self
+                .state
+                .broken
+                .lock()
+                .expect("no thread panics with it")
+                .clone();
+            assert!(
+                broken.is_none(),
+                "the connection broke: {}",
+                broken.unwrap_or_default()
+            );
             assert!(begin.elapsed() < patience, "no answer for {patience:?}");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -98,8 +129,8 @@ impl Drop for Conversation {
     fn drop(&mut self) {
         self.state.stop.store(true, Ordering::Relaxed);
         let _ = self.stream.shutdown(Shutdown::Both);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
+        if let Some(asking) = self.asking.take() {
+            let _ = asking.join();
         }
     }
 }

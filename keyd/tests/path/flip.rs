@@ -19,7 +19,10 @@ const RETRANSMISSION: Duration = Duration::from_secs(15);
 
 fn flip(wiring: Wiring, enforcer: &str) {
     let spec = LabSpec::three_nodes("flip", wiring);
-    let manifests = ManifestSpec { enforcer: enforcer.into(), ..ManifestSpec::default() };
+    let manifests = ManifestSpec {
+        enforcer: enforcer.into(),
+        ..ManifestSpec::default()
+    };
     let mut stage = Stage::clear(spec, manifests);
     let (v4, v6) = (stage.lab.pod("b1").v4().into(), stage.lab.pod("b1").v6().into());
     let talks = [
@@ -30,10 +33,16 @@ fn flip(wiring: Wiring, enforcer: &str) {
     let pause = |seconds| std::thread::sleep(Duration::from_secs(seconds));
     pause(1);
     let clear = stage.lab.fabric().counts().expect("the fabric counts");
-    assert!(clear.covered.packets() > 0, "clear is seen as clear while the flag is off");
+    assert!(
+        clear.covered.packets() > 0,
+        "clear is seen as clear while the flag is off"
+    );
 
     // On, with one node 3 s behind.
-    stage.mesh.replicas().delay("c", "mesh.yaml", Duration::from_secs(3));
+    stage
+        .mesh
+        .replicas()
+        .delay("c", "mesh.yaml", Duration::from_secs(3));
     forget_waits(&talks);
     stage.encrypt();
     pause(1);
@@ -48,7 +57,11 @@ fn flip(wiring: Wiring, enforcer: &str) {
     stage.mesh.replicas().hide("a", "nodetunnel-b.yaml");
     pause(2);
     stage.assert_no_clear();
-    assert!(stage.dropped("a").contains_key("PeerKeyMissing"), "counted with its reason: {:?}", stage.dropped("a"));
+    assert!(
+        stage.dropped("a").contains_key("PeerKeyMissing"),
+        "counted with its reason: {:?}",
+        stage.dropped("a")
+    );
     stage.mesh.replicas().unhide("a", "nodetunnel-b.yaml");
     traffic_returns(&stage, &talks);
 
@@ -70,7 +83,9 @@ fn flip(wiring: Wiring, enforcer: &str) {
     stage
         .mesh
         .wait("every pair is Off", Duration::from_secs(20), |state| {
-            state["peers"].as_array().is_some_and(|peers| peers.iter().all(|peer| peer["phase"] == "Off"))
+            state["peers"]
+                .as_array()
+                .is_some_and(|peers| peers.iter().all(|peer| peer["phase"] == "Off"))
                 && state["lanes"].as_array().is_some_and(Vec::is_empty)
         })
         .expect("all pairs go back");
@@ -87,13 +102,17 @@ fn forget_waits(talks: &[Conversation]) {
     }
 }
 
+#[track_caller]
 fn traffic_returns(stage: &Stage, talks: &[Conversation]) {
     let begin = Instant::now();
     let b1 = stage.lab.pod("b1");
     for to in [IpAddr::from(b1.v4()), IpAddr::from(b1.v6())] {
         while stage.ping("a1", to, &["-c", "1", "-W", "0.1"]).received() == 0 {
             let [a, b] = ["a", "b"].map(|node| stage.mesh.state(node));
-            assert!(begin.elapsed() < RETURN, "no traffic to {to} for {RETURN:?}: a: {a} b: {b}");
+            assert!(
+                begin.elapsed() < RETURN,
+                "no traffic to {to} for {RETURN:?}: a: {a} b: {b}"
+            );
         }
     }
     for talk in talks {
@@ -104,14 +123,31 @@ fn traffic_returns(stage: &Stage, talks: &[Conversation]) {
 fn nothing_is_left(stage: &Stage) {
     for node in stage.lab.nodes() {
         let run = |program: &str, arguments: &[&str]| {
-            said(&node.command(program).args(arguments).output().expect("the program runs"))
+            said(
+                &node
+                    .command(program)
+                    .args(arguments)
+                    .output()
+                    .expect("the program runs"),
+            )
         };
-        assert!(!run("ip", &["link"]).contains("hbk"), "no device of a lane is left on {}", node.name());
-        assert!(!run("nft", &["list", "tables"]).contains("inet hauberk"), "no rule is left on {}", node.name());
+        assert!(
+            !run("ip", &["link"]).contains("hbk"),
+            "no device of a lane is left on {}",
+            node.name()
+        );
+        assert!(
+            !run("nft", &["list", "tables"]).contains("inet hauberk"),
+            "no rule is left on {}",
+            node.name()
+        );
         let liberal = run("cat", &["/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal"]);
         assert_eq!(liberal.trim(), "0", "the setting is as before on {}", node.name());
         let pinned = Path::new(node.pin_dir());
-        assert!(pinned.read_dir().map_or(true, |mut left| left.next().is_none()), "pins are left in {pinned:?}");
+        assert!(
+            pinned.read_dir().map_or(true, |mut left| left.next().is_none()),
+            "pins are left in {pinned:?}"
+        );
     }
 }
 

@@ -1,0 +1,76 @@
+//! More UDP than the lane carries: what does not fit is dropped early and counted, and queues stay short.
+
+use std::thread;
+
+use hauberk_netlab::{LabSpec, ManifestSpec, Wiring};
+use serde_json::Value;
+
+use crate::stage::{Stage, iperf, iperf_server};
+
+/// Bits per second offered and received of UDP in datagrams of 1,300 bytes.
+fn offered_and_received(report: &Value) -> (f64, f64) {
+    let sum = &report["end"]["sum"];
+    let offered = sum["bits_per_second"].as_f64().expect("throughput");
+    let lost = sum["lost_percent"].as_f64().expect("loss");
+    (offered, offered * (1.0 - lost / 100.0))
+}
+
+fn udp(stage: &Stage, rate: &str, seconds: &str) -> (f64, f64) {
+    let to = stage.lab.pod("b1").v4();
+    offered_and_received(&iperf(
+        &stage.lab,
+        "a1",
+        to,
+        &["-u", "-l", "1300", "-b", rate, "-t", seconds],
+    ))
+}
+
+#[test]
+fn twice_what_the_lane_carries_keeps_the_goodput_and_a_short_queue() {
+    let spec = LabSpec::two_nodes("load", Wiring::Routed);
+    let stage = Stage::encrypted(
+        spec,
+        ManifestSpec {
+            lanes: Some(1),
+            ..ManifestSpec::default()
+        },
+    );
+    let _server = iperf_server(&stage.lab, "b1");
+    let best = ["400M", "600M", "800M", "1000M", "1200M", "1500M", "2000M"]
+        .map(|rate| udp(&stage, rate, "2").1)
+        .into_iter()
+        .fold(0.0, f64::max);
+
+    let twice = format!("{:.0}M", 2.0 * best / 1e6);
+    let (offered, received) = udp(&stage, &twice, "4");
+    println!(
+        "best {:.2} Gb/s; offered {:.2}, received {:.2}",
+        best / 1e9,
+        offered / 1e9,
+        received / 1e9
+    );
+    assert!(
+        received >= 0.9 * best,
+        "goodput fell from {best} to {received} b/s with {offered} b/s offered"
+    );
+
+    // A second server, because iperf3's serves one client at a time; ping needs none.
+    let pings = thread::scope(|scope| {
+        let load = scope.spawn(|| udp(&stage, &twice, "6"));
+        thread::sleep(std::time::Duration::from_secs(1));
+        let pings = stage.ping(
+            "a1",
+            stage.lab.pod("b1").v4(),
+            &["-c", "200", "-i", "0.02", "-W", "1"],
+        );
+        load.join().expect("iperf3 ran");
+        pings
+    });
+    println!(
+        "ping under load: median {:.3} ms, {} of 200 answered",
+        pings.median_ms(),
+        pings.received()
+    );
+    assert!(pings.median_ms() < 2.0, "median {} ms", pings.median_ms());
+    stage.assert_no_clear();
+}
