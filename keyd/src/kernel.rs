@@ -71,13 +71,15 @@ pub struct Kernel {
     fence: Option<Fence>,
     pin_dir: PathBuf,
     displaced: u64,
+    /// Programs of another version, which ours replace, are gone.
+    alone: bool,
 }
 
 impl Kernel {
     /// Loads the programs, or takes over what an earlier process pinned.
     pub fn open(pin_dir: &Path, attach: AttachMode) -> Result<Self, KernelError> {
         let redirect = Redirect::open(Options { pin_dir: pin_dir.to_owned(), attach, ..Options::default() })?;
-        Ok(Self { redirect, fence: None, pin_dir: pin_dir.to_owned(), displaced: 0 })
+        Ok(Self { redirect, fence: None, pin_dir: pin_dir.to_owned(), displaced: 0, alone: false })
     }
 
     /// Makes the kernel hold `desired`; returns what failed, in words.
@@ -123,6 +125,11 @@ impl Kernel {
                 Ok(()) => self.fence = Some(fence),
                 Err(error) => failed.0.push(error.to_string()),
             }
+        }
+        // Those of another version go on until ours are in force.
+        if failed.0.is_empty() && !self.alone {
+            failed.note(self.redirect.retire_other_versions());
+            self.alone = failed.0.is_empty();
         }
         failed.0
     }

@@ -3,6 +3,7 @@
 //! A library and a small binary, so that tests and fuzz targets reach every parser.
 
 pub mod compute;
+pub mod conntrack;
 pub mod control_message;
 pub mod controller;
 pub mod durable;

@@ -6,25 +6,28 @@
 //! further change, 6. publish. Before the first complete snapshot nothing is written; what an earlier
 //! process pinned stays in force all along. When the last pair is Off everything is taken away again.
 
+mod force;
 mod generation;
 mod numbers;
 mod pairs;
+mod saying;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use hauberk_tunnel::{LaneEvent, LaneEventKind, x25519};
+use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use crate::compute::{self, CONTROL_PORT, DesiredState, Local, LocalGeneration, PeerOwner, Reason, Tunnel};
+use crate::compute::{self, DesiredState, Local, LocalGeneration, PeerOwner, Tunnel};
 use crate::control_message::ControlMessage;
-use crate::kernel::{self, Devices, Kernel};
+use crate::kernel::Kernel;
 use crate::lanes::{self, Lanes};
 use crate::memory::Memory;
 use crate::options::{NodeOptions, SourceSpec};
@@ -36,8 +39,6 @@ use crate::sysctl::Liberal;
 use crate::wiring::Wiring;
 use crate::{keyfile, preflight, serve};
 
-use generation::GenerationError;
-use numbers::Counted;
 use pairs::{Actions, Pairs};
 
 /// Events of links and routes come in swarms; so long they are gathered before the tables are read.
@@ -86,6 +87,8 @@ struct Node {
     /// Loaded while some pair is not Off.
     kernel: Option<Kernel>,
     desired: Option<DesiredState>,
+    /// Covered prefixes, as last known.
+    covered: BTreeSet<IpNet>,
     /// Nothing of an earlier process is left, as far as this one knows.
     clean: bool,
     not_ready: Option<String>,
@@ -119,6 +122,7 @@ impl Node {
             generations: Vec::new(),
             kernel: None,
             desired: None,
+            covered: BTreeSet::new(),
             clean: false,
             not_ready: None,
             failures: Vec::new(),
@@ -225,6 +229,7 @@ impl Node {
         match compute::compute(&update.snapshot, &local, &mut self.memory) {
             Ok(desired) => {
                 self.not_ready = None;
+                self.covered.clone_from(&desired.covered);
                 Some(desired)
             }
             Err(reason) => {
@@ -270,103 +275,6 @@ impl Node {
     fn own_pod_addresses(&self, snapshot: &Snapshot) -> BTreeSet<IpAddr> {
         let own = snapshot.pods.values().filter(|pod| pod.node.as_deref() == Some(self.options.node.as_str()));
         own.filter(|pod| pod.owns_addresses()).flat_map(|pod| pod.addresses.iter().copied()).collect()
-    }
-
-    fn reasons(&self, update: &Update) -> Vec<Reason> {
-        let manifests = update.problems.iter().map(|found| Reason::new("BadManifest", found.to_string()));
-        let failures = self.failures.iter().map(|text| Reason::new("NotInForce", text.clone()));
-        let displaced = self
-            .displaced_until
-            .filter(|until| Instant::now() < *until)
-            .map(|_| Reason::new("ProgramDisplaced", "a foreign program stood before one of keyd's"));
-        manifests.chain(failures).chain(displaced).collect()
-    }
-
-    /// Loads the programs, makes conntrack liberal and starts the lanes that do not run; says whether
-    /// anything of that was to be done.
-    async fn bring_up(&mut self, lanes: usize, listen_port: u16) -> anyhow::Result<bool> {
-        self.clean = false;
-        let slots: usize = self.generations.iter().map(|generation| generation.lanes.len()).sum();
-        if self.kernel.is_some() && slots > 0 && self.lanes.iter().count() == slots {
-            return Ok(false);
-        }
-        self.liberal.set()?;
-        if self.kernel.is_none() {
-            self.kernel = Some(Kernel::open(&self.options.pin_dir, self.options.attach)?);
-        }
-        if let Err(error) = self.seat_lanes(lanes, listen_port) {
-            if self.memory.phases.values().all(|phase| *phase == Phase::Off) {
-                self.take_away().await;
-            }
-            return Err(error.into());
-        }
-        self.wiring.refresh().await?;
-        Ok(true)
-    }
-
-    fn seat_lanes(&mut self, lanes: usize, listen_port: u16) -> Result<(), GenerationError> {
-        let Some(kernel) = &self.kernel else { return Ok(()) };
-        let keys = generation::keys(&self.options.state_dir, &mut self.memory, lanes, listen_port)?;
-        let update = self.updates.borrow().clone();
-        let own = update.snapshot.nodes.get(&self.options.node);
-        let control: Vec<SocketAddr> = own
-            .map(|node| node.addresses.iter().map(|address| SocketAddr::new(*address, CONTROL_PORT)).collect())
-            .unwrap_or_default();
-        let mut generation = generation::seat(&keys, &mut self.lanes, kernel, &control)?;
-        if let Some(before) = self.generations.iter().find(|before| before.id == generation.id) {
-            generation.connected = before.connected.clone();
-        } else {
-            tracing::info!(generation = generation.id, lanes = generation.lanes.len(), "lanes are up");
-        }
-        self.generations = vec![generation];
-        Ok(())
-    }
-
-    fn put_in_force(&mut self, desired: &DesiredState) {
-        let Some(kernel) = &mut self.kernel else { return };
-        let tuns = self.wiring.lane_tuns().into_iter().chain(self.lanes.iter().map(|(_, lane)| lane.tun_ifindex()));
-        let pods = desired.pods.keys().copied().collect();
-        let devices = Devices::sort(self.wiring.tables(), pods, tuns.collect());
-        self.failures = kernel.apply(desired, &devices, &self.lanes);
-        for generation in &self.generations {
-            for lane in 0..generation.lanes.len() {
-                let id = compute::LaneId { generation: generation.id, lane };
-                let peers = desired.lane_peers.get(&id).into_iter().flatten();
-                let peers = peers.map(|(key, peer)| lanes::peer_config(key, peer)).collect();
-                if let Err(error) = self.lanes.sync_peers(generation.slot_base + lane as u32, peers) {
-                    self.failures.push(format!("peers of lane {lane}: {error}"));
-                }
-            }
-        }
-        for failure in &self.failures {
-            tracing::error!(failure, "not in force");
-        }
-    }
-
-    /// Takes away everything of the encryption, in the reverse order of bringing it up.
-    async fn take_away(&mut self) {
-        if self.clean {
-            return;
-        }
-        let removed = match self.kernel.take() {
-            Some(kernel) => kernel.remove(),
-            None => kernel::remove_left(&self.options.pin_dir),
-        };
-        let mut failures: Vec<String> = removed.err().map(|error| error.to_string()).into_iter().collect();
-        self.lanes.destroy_all();
-        self.generations.clear();
-        let tuns = match self.wiring.refresh().await {
-            Ok(_) => self.wiring.remove_lane_tuns().await,
-            Err(error) => Err(error),
-        };
-        failures.extend(tuns.err().map(|error| error.to_string()));
-        failures.extend(keyfile::KeyFile::remove(&self.options.state_dir).err().map(|error| error.to_string()));
-        failures.extend(self.liberal.restore().err().map(|error| error.to_string()));
-        for failure in &failures {
-            tracing::error!(failure, "not taken away");
-        }
-        self.clean = failures.is_empty();
-        self.failures = failures;
     }
 
     /// Sends and connects; notes phases and returns them, for they have yet to be put in force.
@@ -473,51 +381,6 @@ impl Node {
         }
         self.report();
         Ok(())
-    }
-
-    fn publish(&mut self) {
-        if let Some(desired) = &self.desired
-            && let Err(error) = self.source.publish_tunnel(&desired.publish)
-        {
-            tracing::error!(%error, "NodeTunnel not published");
-            self.failures.push(error.to_string());
-        }
-        self.report();
-    }
-
-    fn report(&mut self) {
-        let mut report = NodeReport { name: self.options.node.clone(), ..NodeReport::default() };
-        let mut counted = Counted { lanes: self.lanes.stats(), ..Counted::default() };
-        if let Some(kernel) = &self.kernel {
-            if let Ok((drops, passed)) = kernel.counts() {
-                (counted.drops, counted.passed) = (drops, passed);
-            }
-            if self.ticks.is_multiple_of(FENCE_TICKS) {
-                self.fence_drops = kernel::fence_dropped().unwrap_or(self.fence_drops);
-            }
-            counted.fence_drops = self.fence_drops;
-        }
-        counted.fill(&mut report);
-        report.programs_displaced = self.kernel.as_ref().map_or(0, Kernel::displaced);
-        let update = self.updates.borrow().clone();
-        report.problems = self.reasons(&update).into_iter().map(|reason| format!("{}: {}", reason.reason, reason.message)).collect();
-        if let Some(desired) = &self.desired {
-            numbers::fill_state(&mut report, desired);
-            numbers::fill_peers(&mut report, desired, &self.generations, &self.pairs, &counted.lanes);
-        }
-        report.ready = self.desired.is_some() && self.not_ready.is_none() && self.failures.is_empty();
-        if let Some(reason) = &self.not_ready {
-            report.reason.clone_from(reason);
-        }
-        if let Ok(json) = serde_json::to_vec(&report)
-            && json != self.state_written
-        {
-            match self.source.publish_state(&self.options.node, &json) {
-                Ok(()) => self.state_written = json,
-                Err(error) => tracing::warn!(%error, "state not written"),
-            }
-        }
-        self.reports.send_replace(Arc::new(report));
     }
 
     /// Ends the lanes. Everything else stays in force: what is covered is dropped, not sent in clear.

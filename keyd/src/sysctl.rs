@@ -49,6 +49,11 @@ impl Liberal {
         Ok(())
     }
 
+    /// Whether there is a value to put back.
+    pub fn is_set(&self) -> bool {
+        self.saved.exists()
+    }
+
     /// Puts the saved value back, if there is one; says whether there was.
     pub fn restore(&self) -> Result<bool, SysctlError> {
         let before = match fs::read_to_string(&self.saved) {
