@@ -50,7 +50,12 @@ pub fn be_liberal(covered: &[IpNet]) -> io::Result<usize> {
     socket.bind_auto()?;
     let dump = match exchange(&socket, &message(CT_GET, NLM_F_DUMP, 0, &[])) {
         Ok(entries) => entries,
-        Err(error) if matches!(error.raw_os_error(), Some(nix::libc::EINVAL | nix::libc::EOPNOTSUPP)) => {
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(nix::libc::EINVAL | nix::libc::EOPNOTSUPP)
+            ) =>
+        {
             return Ok(0);
         }
         Err(error) => return Err(error),
@@ -80,8 +85,14 @@ fn exchange(socket: &Socket, request: &[u8]) -> io::Result<Vec<Vec<u8>>> {
             match kind {
                 NLMSG_DONE => return Ok(bodies),
                 NLMSG_ERROR => {
-                    let code = body.first_chunk().map_or(-nix::libc::EPROTO, |code| i32::from_ne_bytes(*code));
-                    return if code == 0 { Ok(bodies) } else { Err(io::Error::from_raw_os_error(-code)) };
+                    let code = body
+                        .first_chunk()
+                        .map_or(-nix::libc::EPROTO, |code| i32::from_ne_bytes(*code));
+                    return if code == 0 {
+                        Ok(bodies)
+                    } else {
+                        Err(io::Error::from_raw_os_error(-code))
+                    };
                 }
                 _ => bodies.push(body.to_vec()),
             }
@@ -126,7 +137,9 @@ fn addresses(tuple_ip: &[u8]) -> impl Iterator<Item = IpAddr> {
 }
 
 fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    attributes(bytes).find(|(found, _)| *found == kind).map(|(_, value)| value)
+    attributes(bytes)
+        .find(|(found, _)| *found == kind)
+        .map(|(_, value)| value)
 }
 
 fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
@@ -143,7 +156,11 @@ fn split_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
     let kind = u16::from_ne_bytes([*bytes.get(4)?, *bytes.get(5)?]);
     let body = bytes.get(MESSAGE_HEADER..length)?;
-    Some((kind, body, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
+    Some((
+        kind,
+        body,
+        bytes.get(length.next_multiple_of(4)..).unwrap_or_default(),
+    ))
 }
 
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -178,21 +195,32 @@ mod tests {
     fn tuple(source: [u8; 4], destination: [u8; 4], protocol: u8) -> Vec<u8> {
         let ip = [attribute(1, &source), attribute(2, &destination)].concat();
         let proto = attribute(CTA_PROTO_NUM, &[protocol]);
-        [attribute(CTA_TUPLE_IP | NLA_F_NESTED, &ip), attribute(CTA_TUPLE_PROTO | NLA_F_NESTED, &proto)].concat()
+        [
+            attribute(CTA_TUPLE_IP | NLA_F_NESTED, &ip),
+            attribute(CTA_TUPLE_PROTO | NLA_F_NESTED, &proto),
+        ]
+        .concat()
     }
 
     fn entry(destination: [u8; 4], backend: [u8; 4], protocol: u8) -> Vec<u8> {
         let client = [192, 0, 2, 1];
         let mut entry = vec![AF_INET, 0, 0, 0];
-        entry.extend(attribute(CTA_TUPLE_ORIG | NLA_F_NESTED, &tuple(client, destination, protocol)));
-        entry.extend(attribute(CTA_TUPLE_REPLY | NLA_F_NESTED, &tuple(backend, client, protocol)));
+        entry.extend(attribute(
+            CTA_TUPLE_ORIG | NLA_F_NESTED,
+            &tuple(client, destination, protocol),
+        ));
+        entry.extend(attribute(
+            CTA_TUPLE_REPLY | NLA_F_NESTED,
+            &tuple(backend, client, protocol),
+        ));
         entry
     }
 
     #[test]
     fn a_connection_that_a_service_translated_to_a_covered_pod_is_found() {
         let covered = ["10.77.0.0/16".parse().expect("a prefix")];
-        let change = liberal_change(&entry([10, 96, 0, 1], [10, 77, 1, 2], TCP), &covered).expect("it is covered");
+        let change =
+            liberal_change(&entry([10, 96, 0, 1], [10, 77, 1, 2], TCP), &covered).expect("it is covered");
         let (kind, body, rest) = split_message(&change).expect("a message");
         assert_eq!((kind, body[0], rest.len()), (CT_NEW, AF_INET, 0));
         let info = find(&body[FAMILY_HEADER..], CTA_PROTOINFO).and_then(|info| find(info, CTA_PROTOINFO_TCP));
@@ -205,8 +233,14 @@ mod tests {
     #[test]
     fn other_protocols_and_uncovered_connections_are_left_alone() {
         let covered = ["10.77.0.0/16".parse().expect("a prefix")];
-        assert_eq!(liberal_change(&entry([10, 77, 1, 2], [10, 77, 1, 2], 17), &covered), None);
-        assert_eq!(liberal_change(&entry([10, 96, 0, 1], [10, 88, 1, 2], TCP), &covered), None);
+        assert_eq!(
+            liberal_change(&entry([10, 77, 1, 2], [10, 77, 1, 2], 17), &covered),
+            None
+        );
+        assert_eq!(
+            liberal_change(&entry([10, 96, 0, 1], [10, 88, 1, 2], TCP), &covered),
+            None
+        );
     }
 
     #[test]

@@ -50,18 +50,35 @@ impl Devices {
             .into_iter()
             .filter_map(|index| Some((index, tables.links.get(&index)?.mac.unwrap_or_default())))
             .collect();
-        let known = tables.pod_bridges(&pods).into_iter().chain(pods.iter().copied()).chain(tuns.iter().copied());
+        let known = tables
+            .pod_bridges(&pods)
+            .into_iter()
+            .chain(pods.iter().copied())
+            .chain(tuns.iter().copied());
         let names = known
             .chain(uplinks.keys().copied())
             .filter_map(|index| Some(tables.links.get(&index)?.name.clone()))
             .collect();
-        Self { pods, tuns, uplinks, names }
+        Self {
+            pods,
+            tuns,
+            uplinks,
+            names,
+        }
     }
 
     fn hooks(&self) -> BTreeSet<(Hook, u32)> {
-        let pods = self.pods.iter().flat_map(|index| [(Hook::ToPod, *index), (Hook::FromPod, *index)]);
+        let pods = self
+            .pods
+            .iter()
+            .flat_map(|index| [(Hook::ToPod, *index), (Hook::FromPod, *index)]);
         let uplinks = self.uplinks.keys().map(|index| (Hook::ToNetwork, *index));
-        self.tuns.iter().map(|index| (Hook::FromTunnel, *index)).chain(pods).chain(uplinks).collect()
+        self.tuns
+            .iter()
+            .map(|index| (Hook::FromTunnel, *index))
+            .chain(pods)
+            .chain(uplinks)
+            .collect()
     }
 }
 
@@ -78,8 +95,18 @@ pub struct Kernel {
 impl Kernel {
     /// Loads the programs, or takes over what an earlier process pinned.
     pub fn open(pin_dir: &Path, attach: AttachMode) -> Result<Self, KernelError> {
-        let redirect = Redirect::open(Options { pin_dir: pin_dir.to_owned(), attach, ..Options::default() })?;
-        Ok(Self { redirect, fence: None, pin_dir: pin_dir.to_owned(), displaced: 0, alone: false })
+        let redirect = Redirect::open(Options {
+            pin_dir: pin_dir.to_owned(),
+            attach,
+            ..Options::default()
+        })?;
+        Ok(Self {
+            redirect,
+            fence: None,
+            pin_dir: pin_dir.to_owned(),
+            displaced: 0,
+            alone: false,
+        })
     }
 
     /// Makes the kernel hold `desired`; returns what failed, in words.
@@ -94,18 +121,36 @@ impl Kernel {
         failed.note(redirect.sync_pods(&desired.pods));
         failed.note(redirect.sync_pod_addresses(&desired.pod_addresses));
         failed.note(redirect.sync_ipcache(&desired.ipcache));
-        failed.note(redirect.sync_devices(
-            &devices
-                .uplinks
-                .iter()
-                .map(|(index, mac)| (*index, abi::Device { mac: *mac, kind: abi::DEVICE_UPLINK }))
-                .collect(),
-        ));
+        failed.note(
+            redirect.sync_devices(
+                &devices
+                    .uplinks
+                    .iter()
+                    .map(|(index, mac)| {
+                        (
+                            *index,
+                            abi::Device {
+                                mac: *mac,
+                                kind: abi::DEVICE_UPLINK,
+                            },
+                        )
+                    })
+                    .collect(),
+            ),
+        );
         let (slots, cookies) = seats(lanes);
         failed.note(redirect.sync_lane_cookies(&cookies));
         failed.note(redirect.sync_lanes(&slots));
         failed.note(redirect.sync_peers(&desired.peers));
-        failed.note(redirect.sync_covered(&desired.covered.iter().map(|net| crate::compute::lpm_key(*net)).collect()));
+        failed.note(
+            redirect.sync_covered(
+                &desired
+                    .covered
+                    .iter()
+                    .map(|net| crate::compute::lpm_key(*net))
+                    .collect(),
+            ),
+        );
         failed.note(redirect.set_config(desired.config));
         let attached = redirect.attached();
         for (hook, index) in hooks.difference(&attached) {
@@ -138,7 +183,10 @@ impl Kernel {
     pub fn mend_order(&mut self) -> Result<Vec<String>, KernelError> {
         let displaced = self.redirect.check_order()?;
         self.displaced += displaced.len() as u64;
-        Ok(displaced.iter().map(|found| format!("{} on device {}", found.hook, found.ifindex)).collect())
+        Ok(displaced
+            .iter()
+            .map(|found| format!("{} on device {}", found.hook, found.ifindex))
+            .collect())
     }
 
     /// How often a program was found displaced.
@@ -147,10 +195,19 @@ impl Kernel {
     }
 
     /// The programs' counts of what they dropped and let through.
-    #[expect(clippy::type_complexity, reason = "two lists of pairs, named by their element types")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "two lists of pairs, named by their element types"
+    )]
     pub fn counts(
         &self,
-    ) -> Result<(Vec<(abi::DropReason, abi::Count)>, Vec<(abi::Counter, abi::Count)>), KernelError> {
+    ) -> Result<
+        (
+            Vec<(abi::DropReason, abi::Count)>,
+            Vec<(abi::Counter, abi::Count)>,
+        ),
+        KernelError,
+    > {
         Ok((self.redirect.drops()?, self.redirect.counters()?))
     }
 
@@ -161,7 +218,9 @@ impl Kernel {
 
     /// Takes everything away: programs, pins, fence.
     pub fn remove(self) -> Result<(), KernelError> {
-        let Self { redirect, pin_dir, .. } = self;
+        let Self {
+            redirect, pin_dir, ..
+        } = self;
         drop(redirect);
         remove_left(&pin_dir)
     }
@@ -206,8 +265,10 @@ fn seats(lanes: &Lanes) -> ([abi::Lane; abi::MAX_SLOTS as usize], BTreeMap<u64, 
     let mut slots = [abi::Lane::default(); abi::MAX_SLOTS as usize];
     let mut cookies = BTreeMap::new();
     for (slot, lane) in lanes.iter() {
-        slots[slot as usize] =
-            abi::Lane { tun_ifindex: lane.tun_ifindex(), queue_limit_bytes: QUEUE_LIMIT_BYTES };
+        slots[slot as usize] = abi::Lane {
+            tun_ifindex: lane.tun_ifindex(),
+            queue_limit_bytes: QUEUE_LIMIT_BYTES,
+        };
         cookies.insert(lane.socket_cookie(), slot);
     }
     (slots, cookies)
@@ -228,7 +289,12 @@ mod tests {
     use crate::wiring::tables::{Link, LinkKind};
 
     fn link(name: &str, kind: LinkKind, controller: Option<u32>) -> Link {
-        Link { name: name.into(), kind, mac: Some([2, 0, 0, 0, 0, 1]), controller }
+        Link {
+            name: name.into(),
+            kind,
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            controller,
+        }
     }
 
     #[test]
@@ -240,8 +306,16 @@ mod tests {
         tables.links.insert(4, link("veth-a", LinkKind::Other, Some(3)));
         tables.links.insert(6, link("hbk0", LinkKind::Tun, None));
         let devices = Devices::sort(&tables, BTreeSet::from([4]), BTreeSet::from([6]));
-        let expected = [(Hook::FromPod, 4), (Hook::ToPod, 4), (Hook::FromTunnel, 6), (Hook::ToNetwork, 2)];
+        let expected = [
+            (Hook::FromPod, 4),
+            (Hook::ToPod, 4),
+            (Hook::FromTunnel, 6),
+            (Hook::ToNetwork, 2),
+        ];
         assert_eq!(devices.hooks(), BTreeSet::from(expected));
-        assert_eq!(devices.names, ["cni0", "eth0", "hbk0", "veth-a"].map(String::from).into());
+        assert_eq!(
+            devices.names,
+            ["cni0", "eth0", "hbk0", "veth-a"].map(String::from).into()
+        );
     }
 }

@@ -33,7 +33,8 @@ pub fn tun_name(slot: u32) -> String {
 
 /// Whether a TUN of this name is one of keyd's, of this process or of one that died.
 pub fn is_tun_name(name: &str) -> bool {
-    name.strip_prefix(TUN_PREFIX).is_some_and(|slot| slot.parse::<u32>().is_ok())
+    name.strip_prefix(TUN_PREFIX)
+        .is_some_and(|slot| slot.parse::<u32>().is_ok())
 }
 
 /// What a lane needs to start.
@@ -63,7 +64,15 @@ impl Lanes {
     /// No lane yet; what lanes say comes out of the receiver.
     pub fn new(uapi_dir: PathBuf) -> (Self, mpsc::Receiver<LaneEvent>) {
         let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-        (Self { running: BTreeMap::new(), events, events_lost: Arc::default(), uapi_dir }, receiver)
+        (
+            Self {
+                running: BTreeMap::new(),
+                events,
+                events_lost: Arc::default(),
+                uapi_dir,
+            },
+            receiver,
+        )
     }
 
     /// Starts the lane of a seat unless it runs. `control`: this node's addresses with the control port.
@@ -93,15 +102,25 @@ impl Lanes {
                 lost.fetch_add(1, Ordering::Relaxed);
             }
         })?;
-        self.running.insert(seat.slot, Running { lane, peers: BTreeMap::new() });
+        self.running.insert(
+            seat.slot,
+            Running {
+                lane,
+                peers: BTreeMap::new(),
+            },
+        );
         Ok(())
     }
 
     /// Makes the peers of the lane in `slot` these; only what differs is touched, sessions survive.
     pub fn sync_peers(&mut self, slot: u32, desired: Vec<PeerConfig>) -> Result<(), LaneError> {
-        let Some(running) = self.running.get_mut(&slot) else { return Err(LaneError::Stopped) };
-        let desired: BTreeMap<[u8; 32], PeerConfig> =
-            desired.into_iter().map(|peer| (peer.public_key.to_bytes(), peer)).collect();
+        let Some(running) = self.running.get_mut(&slot) else {
+            return Err(LaneError::Stopped);
+        };
+        let desired: BTreeMap<[u8; 32], PeerConfig> = desired
+            .into_iter()
+            .map(|peer| (peer.public_key.to_bytes(), peer))
+            .collect();
         for gone in running.peers.keys().filter(|key| !desired.contains_key(*key)) {
             running.lane.remove_peer(&PublicKey::from(*gone))?;
         }
@@ -116,12 +135,20 @@ impl Lanes {
 
     /// Begins a handshake with the peer.
     pub fn connect(&self, slot: u32, peer: &PublicKey) -> Result<(), LaneError> {
-        self.running.get(&slot).ok_or(LaneError::Stopped)?.lane.connect(peer)
+        self.running
+            .get(&slot)
+            .ok_or(LaneError::Stopped)?
+            .lane
+            .connect(peer)
     }
 
     /// Sends a control message through the session with the peer; it may be lost.
     pub fn send_control(&self, slot: u32, peer: &PublicKey, payload: Vec<u8>) -> Result<(), LaneError> {
-        self.running.get(&slot).ok_or(LaneError::Stopped)?.lane.send_control(peer, payload)
+        self.running
+            .get(&slot)
+            .ok_or(LaneError::Stopped)?
+            .lane
+            .send_control(peer, payload)
     }
 
     /// Slots with a running lane, and the lanes.
@@ -136,7 +163,9 @@ impl Lanes {
 
     /// The numbers of every lane that answers, by slot.
     pub fn stats(&self) -> BTreeMap<u32, LaneStats> {
-        self.iter().filter_map(|(slot, lane)| Some((slot, lane.stats().ok()?))).collect()
+        self.iter()
+            .filter_map(|(slot, lane)| Some((slot, lane.stats().ok()?)))
+            .collect()
     }
 
     /// Events that found no room.
@@ -146,8 +175,11 @@ impl Lanes {
 
     /// Forgets lanes that ended by themselves, so that they are started again; returns their slots.
     pub fn reap(&mut self) -> Vec<u32> {
-        let ended: Vec<u32> =
-            self.iter().filter(|(_, lane)| matches!(lane.stats(), Err(LaneError::Stopped))).map(|(slot, _)| slot).collect();
+        let ended: Vec<u32> = self
+            .iter()
+            .filter(|(_, lane)| matches!(lane.stats(), Err(LaneError::Stopped)))
+            .map(|(slot, _)| slot)
+            .collect();
         for slot in &ended {
             self.running.remove(slot);
         }

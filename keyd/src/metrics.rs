@@ -1,6 +1,8 @@
 //! The report as Prometheus text. Labels are bounded: verdicts, reasons, this node's lanes, peers.
 
-use prometheus::{Counter, CounterVec, Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{
+    Counter, CounterVec, Encoder, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+};
 use prometheus::{Opts, Registry, TextEncoder};
 
 use crate::report::NodeReport;
@@ -8,8 +10,16 @@ use crate::report::NodeReport;
 /// The report in Prometheus' text format.
 pub fn render(report: &NodeReport) -> Result<String, prometheus::Error> {
     let page = Page::default();
-    let packets = page.counters("hauberk_guard_packets_total", "Packets the guard let through", &["verdict"])?;
-    let bytes = page.counters("hauberk_guard_bytes_total", "Bytes the guard let through", &["verdict"])?;
+    let packets = page.counters(
+        "hauberk_guard_packets_total",
+        "Packets the guard let through",
+        &["verdict"],
+    )?;
+    let bytes = page.counters(
+        "hauberk_guard_bytes_total",
+        "Bytes the guard let through",
+        &["verdict"],
+    )?;
     for (verdict, passed) in &report.guard {
         packets.with_label_values(&[verdict]).inc_by(passed.packets);
         bytes.with_label_values(&[verdict]).inc_by(passed.bytes);
@@ -18,11 +28,26 @@ pub fn render(report: &NodeReport) -> Result<String, prometheus::Error> {
     for (reason, count) in &report.dropped {
         drops.with_label_values(&[reason]).inc_by(*count);
     }
-    let sent = page.counters("hauberk_peer_tx_bytes_total", "UDP payload bytes sent to a peer", &["peer"])?;
-    let received = page.counters("hauberk_peer_rx_bytes_total", "UDP payload bytes received from a peer", &["peer"])?;
-    let handshake =
-        page.gauges("hauberk_peer_last_handshake_seconds", "Seconds since the last handshake with a peer", &["peer"])?;
-    let phase = page.int_gauges("hauberk_pair_phase", "1 for the phase that a pair of nodes is in", &["peer", "phase"])?;
+    let sent = page.counters(
+        "hauberk_peer_tx_bytes_total",
+        "UDP payload bytes sent to a peer",
+        &["peer"],
+    )?;
+    let received = page.counters(
+        "hauberk_peer_rx_bytes_total",
+        "UDP payload bytes received from a peer",
+        &["peer"],
+    )?;
+    let handshake = page.gauges(
+        "hauberk_peer_last_handshake_seconds",
+        "Seconds since the last handshake with a peer",
+        &["peer"],
+    )?;
+    let phase = page.int_gauges(
+        "hauberk_pair_phase",
+        "1 for the phase that a pair of nodes is in",
+        &["peer", "phase"],
+    )?;
     for peer in &report.peers {
         sent.with_label_values(&[&peer.node]).inc_by(peer.tx_bytes);
         received.with_label_values(&[&peer.node]).inc_by(peer.rx_bytes);
@@ -31,14 +56,34 @@ pub fn render(report: &NodeReport) -> Result<String, prometheus::Error> {
             handshake.with_label_values(&[&peer.node]).set(seconds as f64);
         }
     }
-    let busy = page.seconds("hauberk_lane_busy_seconds_total", "Seconds a lane's thread was not waiting", &["lane"])?;
+    let busy = page.seconds(
+        "hauberk_lane_busy_seconds_total",
+        "Seconds a lane's thread was not waiting",
+        &["lane"],
+    )?;
     for lane in &report.lanes {
         busy.with_label_values(&[&lane.device]).inc_by(lane.busy_seconds);
     }
-    page.gauge("hauberk_address_conflicts", "Pod addresses claimed by more than one pod", report.address_conflicts)?;
-    page.gauge("hauberk_problems", "Faults that keyd works around, as /state lists them", report.problems.len() as u64)?;
-    page.gauge("hauberk_encrypted", "1 when every pair of this node is Strict", report.encrypted.into())?;
-    page.gauge("hauberk_key_generation", "The generation of keys in use", report.generation)?;
+    page.gauge(
+        "hauberk_address_conflicts",
+        "Pod addresses claimed by more than one pod",
+        report.address_conflicts,
+    )?;
+    page.gauge(
+        "hauberk_problems",
+        "Faults that keyd works around, as /state lists them",
+        report.problems.len() as u64,
+    )?;
+    page.gauge(
+        "hauberk_encrypted",
+        "1 when every pair of this node is Strict",
+        report.encrypted.into(),
+    )?;
+    page.gauge(
+        "hauberk_key_generation",
+        "The generation of keys in use",
+        report.generation,
+    )?;
     page.counter(
         "hauberk_programs_displaced_total",
         "Times a foreign program stood before one of keyd's and was put behind",
@@ -94,7 +139,10 @@ impl Page {
     /// Under the names that Prometheus' client libraries agree on.
     fn process(&self) -> Result<(), prometheus::Error> {
         let memory = Gauge::new("process_resident_memory_bytes", "Resident memory size in bytes")?;
-        let cpu = Counter::new("process_cpu_seconds_total", "User and system CPU time spent in seconds")?;
+        let cpu = Counter::new(
+            "process_cpu_seconds_total",
+            "User and system CPU time spent in seconds",
+        )?;
         memory.set(resident_bytes().unwrap_or(0) as f64);
         let used = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
         if let Ok(used) = used {
@@ -126,10 +174,24 @@ mod tests {
 
     #[test]
     fn counts_appear_under_their_names_and_labels() {
-        let mut report = NodeReport { name: "a".into(), ..NodeReport::default() };
-        report.guard.insert("ciphertext".into(), Passed { packets: 2, bytes: 3000 });
+        let mut report = NodeReport {
+            name: "a".into(),
+            ..NodeReport::default()
+        };
+        report.guard.insert(
+            "ciphertext".into(),
+            Passed {
+                packets: 2,
+                bytes: 3000,
+            },
+        );
         report.dropped.insert("PeerKeyMissing".into(), 7);
-        report.peers.push(PeerReport { node: "b".into(), phase: "Strict".into(), tx_bytes: 9, ..PeerReport::default() });
+        report.peers.push(PeerReport {
+            node: "b".into(),
+            phase: "Strict".into(),
+            tx_bytes: 9,
+            ..PeerReport::default()
+        });
         let text = render(&report).expect("rendered");
         for line in [
             "hauberk_guard_bytes_total{verdict=\"ciphertext\"} 3000",

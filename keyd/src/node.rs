@@ -58,7 +58,10 @@ pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
     preflight::check(&options.state_dir, &options.pin_dir)?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let (reports, served) = watch::channel(Arc::new(NodeReport { name: options.node.clone(), ..Default::default() }));
+    let (reports, served) = watch::channel(Arc::new(NodeReport {
+        name: options.node.clone(),
+        ..Default::default()
+    }));
     serve::start(&options.listen(), served).await?;
     let mut node = Node::open(options, reports).await?;
     let outcome = tokio::select! {
@@ -176,7 +179,10 @@ impl Node {
 
     /// Does what pairs ask; a change of phase goes through the whole reconciliation.
     async fn act(&mut self, actions: Actions) -> anyhow::Result<()> {
-        if actions.iter().any(|(_, action)| matches!(action, Action::Apply(_))) {
+        if actions
+            .iter()
+            .any(|(_, action)| matches!(action, Action::Apply(_)))
+        {
             self.settle(actions).await
         } else {
             self.perform(actions);
@@ -214,7 +220,10 @@ impl Node {
                 }
             }
             self.desired = Some(desired);
-            if !actions.iter().any(|(_, action)| matches!(action, Action::Apply(_))) {
+            if !actions
+                .iter()
+                .any(|(_, action)| matches!(action, Action::Apply(_)))
+            {
                 self.perform(actions);
                 break;
             }
@@ -263,7 +272,11 @@ impl Node {
     fn pod_interfaces(&mut self, snapshot: &Snapshot) -> BTreeMap<IpAddr, u32> {
         let mut found = self.wiring.pod_interfaces(&self.own_pod_addresses(snapshot));
         for pod in snapshot.pods.values() {
-            if let Some(interface) = pod.addresses.iter().find_map(|address| found.get(address).copied()) {
+            if let Some(interface) = pod
+                .addresses
+                .iter()
+                .find_map(|address| found.get(address).copied())
+            {
                 for address in &pod.addresses {
                     found.entry(*address).or_insert(interface);
                 }
@@ -273,8 +286,13 @@ impl Node {
     }
 
     fn own_pod_addresses(&self, snapshot: &Snapshot) -> BTreeSet<IpAddr> {
-        let own = snapshot.pods.values().filter(|pod| pod.node.as_deref() == Some(self.options.node.as_str()));
-        own.filter(|pod| pod.owns_addresses()).flat_map(|pod| pod.addresses.iter().copied()).collect()
+        let own = snapshot
+            .pods
+            .values()
+            .filter(|pod| pod.node.as_deref() == Some(self.options.node.as_str()));
+        own.filter(|pod| pod.owns_addresses())
+            .flat_map(|pod| pod.addresses.iter().copied())
+            .collect()
     }
 
     /// Sends and connects; notes phases and returns them, for they have yet to be put in force.
@@ -300,8 +318,12 @@ impl Node {
         name: &str,
         act: impl FnOnce(&Lanes, u32, &x25519::PublicKey) -> Result<(), hauberk_tunnel::LaneError>,
     ) {
-        let Some((id, key)) = self.pairs.session(name) else { return };
-        let Some(generation) = self.generations.iter().find(|found| found.id == id.generation) else { return };
+        let Some((id, key)) = self.pairs.session(name) else {
+            return;
+        };
+        let Some(generation) = self.generations.iter().find(|found| found.id == id.generation) else {
+            return;
+        };
         let slot = generation.slot_base + id.lane as u32;
         if let Err(error) = act(&self.lanes, slot, &x25519::PublicKey::from(*key.as_bytes())) {
             tracing::debug!(peer = name, %error, "session 0 not used; the pair tries again");
@@ -312,17 +334,25 @@ impl Node {
         let now = Instant::now();
         match event.kind {
             LaneEventKind::HandshakeDone { peer } => {
-                let Some((name, session, generation)) = self.whose(&event.lane, &peer) else { return Ok(()) };
+                let Some((name, session, generation)) = self.whose(&event.lane, &peer) else {
+                    return Ok(());
+                };
                 let known = self.generations.iter_mut().find(|found| found.id == generation);
                 let fresh = known.is_some_and(|generation| generation.connected.insert(name.clone()));
                 let actions = match session {
                     0 => self.pairs.tell(&name, Input::Session, now),
                     _ => Actions::new(),
                 };
-                if fresh { self.settle(actions).await } else { self.act(actions).await }
+                if fresh {
+                    self.settle(actions).await
+                } else {
+                    self.act(actions).await
+                }
             }
             LaneEventKind::Control { peer, payload } => {
-                let Some((name, _, _)) = self.whose(&event.lane, &peer) else { return Ok(()) };
+                let Some((name, _, _)) = self.whose(&event.lane, &peer) else {
+                    return Ok(());
+                };
                 match ControlMessage::decode(&payload) {
                     Ok(message) => {
                         let actions = self.pairs.tell(&name, Input::Message(message), now);
@@ -349,7 +379,9 @@ impl Node {
         desired.lane_peers.iter().find_map(|(id, peers)| {
             let generation = self.generations.iter().find(|found| found.id == id.generation)?;
             let found = peers.get(&key)?;
-            let PeerOwner::Node(name) = &found.owner else { return None };
+            let PeerOwner::Node(name) = &found.owner else {
+                return None;
+            };
             (lanes::tun_name(generation.slot_base + id.lane as u32) == lane)
                 .then(|| (name.clone(), found.session, id.generation))
         })
@@ -363,7 +395,10 @@ impl Node {
             match kernel.mend_order() {
                 Ok(displaced) if displaced.is_empty() => {}
                 Ok(displaced) => {
-                    tracing::warn!(?displaced, "foreign programs stood before keyd's; keyd's are first again");
+                    tracing::warn!(
+                        ?displaced,
+                        "foreign programs stood before keyd's; keyd's are first again"
+                    );
                     self.displaced_until = Some(Instant::now() + DISPLACED_SHOWN);
                     again = true;
                 }
@@ -375,7 +410,9 @@ impl Node {
             again = true;
         }
         let snapshot = self.updates.borrow().snapshot.clone();
-        self.wiring.resolve_missing(&self.own_pod_addresses(&snapshot)).await;
+        self.wiring
+            .resolve_missing(&self.own_pod_addresses(&snapshot))
+            .await;
         if again {
             self.settle(Actions::new()).await?;
         }

@@ -36,16 +36,36 @@ pub struct NodeOptions {
     #[arg(long, env = "KEYD_NODE", value_name = "NAME")]
     pub node: String,
     /// Where keys and phases are kept; on tmpfs, so that keys never reach a disk.
-    #[arg(long, env = "KEYD_STATE_DIR", value_name = "DIR", default_value = "/run/hauberk")]
+    #[arg(
+        long,
+        env = "KEYD_STATE_DIR",
+        value_name = "DIR",
+        default_value = "/run/hauberk"
+    )]
     pub state_dir: PathBuf,
     /// Where programs and maps are pinned; on a bpf filesystem.
-    #[arg(long, env = "KEYD_PIN_DIR", value_name = "DIR", default_value = "/sys/fs/bpf/hauberk")]
+    #[arg(
+        long,
+        env = "KEYD_PIN_DIR",
+        value_name = "DIR",
+        default_value = "/sys/fs/bpf/hauberk"
+    )]
     pub pin_dir: PathBuf,
     /// The cgroup whose processes belong to this node; reserved for Service translation.
-    #[arg(long, env = "KEYD_CGROUP", value_name = "DIR", default_value = "/sys/fs/cgroup")]
+    #[arg(
+        long,
+        env = "KEYD_CGROUP",
+        value_name = "DIR",
+        default_value = "/sys/fs/cgroup"
+    )]
     pub cgroup: PathBuf,
     /// Where lanes put their sockets for `wg show`.
-    #[arg(long, env = "KEYD_UAPI_DIR", value_name = "DIR", default_value = "/var/run/wireguard")]
+    #[arg(
+        long,
+        env = "KEYD_UAPI_DIR",
+        value_name = "DIR",
+        default_value = "/var/run/wireguard"
+    )]
     pub uapi_dir: PathBuf,
     /// Health, metrics and state: unix:PATH, or a loopback address and port. [default: unix:STATE_DIR/keyd.sock]
     #[arg(long, env = "KEYD_LISTEN", value_name = "ADDRESS")]
@@ -67,7 +87,9 @@ fn parse_attach(text: &str) -> Result<AttachMode, &'static str> {
 impl NodeOptions {
     /// Where to serve.
     pub fn listen(&self) -> Listen {
-        self.listen.clone().unwrap_or_else(|| Listen::Unix(self.state_dir.join("keyd.sock")))
+        self.listen
+            .clone()
+            .unwrap_or_else(|| Listen::Unix(self.state_dir.join("keyd.sock")))
     }
 }
 
@@ -154,10 +176,26 @@ mod tests {
     #[test]
     fn every_flag_of_the_node_parses() {
         let options = Options::try_parse_from([
-            "keyd", "node", "--source", "dir:/m", "--node", "a", "--state-dir", "/s", "--pin-dir", "/p", "--cgroup",
-            "/c", "--uapi-dir", "/u", "--listen", "unix:/s/x.sock",
+            "keyd",
+            "node",
+            "--source",
+            "dir:/m",
+            "--node",
+            "a",
+            "--state-dir",
+            "/s",
+            "--pin-dir",
+            "/p",
+            "--cgroup",
+            "/c",
+            "--uapi-dir",
+            "/u",
+            "--listen",
+            "unix:/s/x.sock",
         ])
         .expect("valid flags");
-        assert!(matches!(options.role, Role::Node(node) if node.listen() == Listen::Unix("/s/x.sock".into())));
+        assert!(
+            matches!(options.role, Role::Node(node) if node.listen() == Listen::Unix("/s/x.sock".into()))
+        );
     }
 }

@@ -34,10 +34,19 @@ pub enum PreflightError {
 /// Checks capabilities, kernel, pin directory, TUN and the state directory, which is made if it is absent.
 pub fn check(state_dir: &Path, pin_dir: &Path) -> Result<(), PreflightError> {
     requirements::check(pin_dir)?;
-    fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").map_err(PreflightError::Tun)?;
-    let state_error = |source| PreflightError::StateDir { path: state_dir.to_owned(), source };
+    fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/net/tun")
+        .map_err(PreflightError::Tun)?;
+    let state_error = |source| PreflightError::StateDir {
+        path: state_dir.to_owned(),
+        source,
+    };
     fs::create_dir_all(state_dir).map_err(state_error)?;
-    let FsType(kind) = statfs(state_dir).map_err(|errno| state_error(errno.into()))?.filesystem_type();
+    let FsType(kind) = statfs(state_dir)
+        .map_err(|errno| state_error(errno.into()))?
+        .filesystem_type();
     if !MEMORY_FILESYSTEMS.contains(&kind) {
         tracing::warn!(path = %state_dir.display(), "the state directory is not on tmpfs: private keys reach a disk");
     }

@@ -51,7 +51,10 @@ pub async fn start(listen: &Listen, reports: Reports) -> Result<(), ServeError> 
         .with_state(reports);
     let bind_error = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => ServeError::InUse(listen.clone()),
-        _ => ServeError::Bind { listen: listen.clone(), source },
+        _ => ServeError::Bind {
+            listen: listen.clone(),
+            source,
+        },
     };
     match listen {
         Listen::Loopback(address) => {
@@ -80,14 +83,22 @@ async fn ready(State(reports): State<Reports>) -> Response {
     if report.ready {
         "ready\n".into_response()
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", report.reason)).into_response()
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {}\n", report.reason),
+        )
+            .into_response()
     }
 }
 
 async fn metrics_page(State(reports): State<Reports>) -> Response {
     let report = reports.borrow().clone();
     match metrics::render(&report) {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Ok(text) => (
+            [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+            text,
+        )
+            .into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }

@@ -34,14 +34,18 @@ pub struct Liberal {
 impl Liberal {
     /// Remembers the previous value in `state_dir`.
     pub fn new(state_dir: &Path) -> Self {
-        Self { setting: BE_LIBERAL.into(), saved: state_dir.join("nf_conntrack_tcp_be_liberal") }
+        Self {
+            setting: BE_LIBERAL.into(),
+            saved: state_dir.join("nf_conntrack_tcp_be_liberal"),
+        }
     }
 
     /// Sets 1; the first time the previous value is saved before.
     pub fn set(&self) -> Result<(), SysctlError> {
         let Some(now) = self.read()? else { return Ok(()) };
         if !self.saved.exists() {
-            durable::write(&self.saved, now.as_bytes(), 0o600).map_err(|e| self.error("write", &self.saved, e))?;
+            durable::write(&self.saved, now.as_bytes(), 0o600)
+                .map_err(|e| self.error("write", &self.saved, e))?;
         }
         if now != "1" {
             fs::write(&self.setting, "1").map_err(|e| self.error("write", &self.setting, e))?;
@@ -75,7 +79,11 @@ impl Liberal {
     }
 
     fn error(&self, action: &'static str, path: &Path, source: io::Error) -> SysctlError {
-        SysctlError { action, path: path.to_owned(), source }
+        SysctlError {
+            action,
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -86,7 +94,10 @@ mod tests {
     fn liberal(dir: &Path, before: &str) -> Liberal {
         let setting = dir.join("setting");
         fs::write(&setting, before).expect("a file in a fresh directory");
-        Liberal { setting, ..Liberal::new(dir) }
+        Liberal {
+            setting,
+            ..Liberal::new(dir)
+        }
     }
 
     #[test]
@@ -105,7 +116,10 @@ mod tests {
     #[test]
     fn a_kernel_without_conntrack_has_nothing_to_set() {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let liberal = Liberal { setting: dir.path().join("absent"), ..Liberal::new(dir.path()) };
+        let liberal = Liberal {
+            setting: dir.path().join("absent"),
+            ..Liberal::new(dir.path())
+        };
         liberal.set().expect("nothing to do");
         assert!(!liberal.restore().expect("nothing to do"));
     }

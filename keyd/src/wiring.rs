@@ -35,7 +35,10 @@ pub enum WiringError {
 
 impl WiringError {
     fn read(what: &'static str, source: rtnetlink::Error) -> Self {
-        Self::Read { what, source: Box::new(source) }
+        Self::Read {
+            what,
+            source: Box::new(source),
+        }
     }
 }
 
@@ -51,7 +54,11 @@ impl Wiring {
     pub async fn open() -> Result<Self, WiringError> {
         let mut netlink = Netlink::open()?;
         let tables = netlink.dump().await?;
-        Ok(Self { netlink, tables, found: BTreeMap::new() })
+        Ok(Self {
+            netlink,
+            tables,
+            found: BTreeMap::new(),
+        })
     }
 
     /// Waits for a change of links, addresses, routes or neighbours; cancel safe.
@@ -103,7 +110,10 @@ impl Wiring {
 
     /// Has the kernel look for the pods that sit behind a bridge and are not found yet.
     pub async fn resolve_missing(&self, addresses: &BTreeSet<IpAddr>) {
-        for address in addresses.iter().filter(|address| !self.found.contains_key(address)) {
+        for address in addresses
+            .iter()
+            .filter(|address| !self.found.contains_key(address))
+        {
             if let PodInterface::Behind(bridge) = self.tables.pod_interface(*address)
                 && let Err(error) = self.netlink.resolve(bridge, *address).await
             {

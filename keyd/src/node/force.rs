@@ -5,8 +5,8 @@
 
 use std::net::SocketAddr;
 
-use super::generation::{self, GenerationError};
 use super::Node;
+use super::generation::{self, GenerationError};
 use crate::compute::{CONTROL_PORT, DesiredState, LaneId};
 use crate::kernel::{self, Devices, Kernel};
 use crate::pair::Phase;
@@ -17,7 +17,11 @@ impl Node {
     /// anything of that was to be done.
     pub(super) async fn bring_up(&mut self, lanes: usize, listen_port: u16) -> anyhow::Result<bool> {
         self.clean = false;
-        let slots: usize = self.generations.iter().map(|generation| generation.lanes.len()).sum();
+        let slots: usize = self
+            .generations
+            .iter()
+            .map(|generation| generation.lanes.len())
+            .sum();
         if self.kernel.is_some() && slots > 0 && self.lanes.iter().count() == slots {
             return Ok(false);
         }
@@ -41,13 +45,22 @@ impl Node {
         let update = self.updates.borrow().clone();
         let own = update.snapshot.nodes.get(&self.options.node);
         let control: Vec<SocketAddr> = own
-            .map(|node| node.addresses.iter().map(|address| SocketAddr::new(*address, CONTROL_PORT)).collect())
+            .map(|node| {
+                node.addresses
+                    .iter()
+                    .map(|address| SocketAddr::new(*address, CONTROL_PORT))
+                    .collect()
+            })
             .unwrap_or_default();
         let mut generation = generation::seat(&keys, &mut self.lanes, kernel, &control)?;
         if let Some(before) = self.generations.iter().find(|before| before.id == generation.id) {
             generation.connected = before.connected.clone();
         } else {
-            tracing::info!(generation = generation.id, lanes = generation.lanes.len(), "lanes are up");
+            tracing::info!(
+                generation = generation.id,
+                lanes = generation.lanes.len(),
+                "lanes are up"
+            );
         }
         self.generations = vec![generation];
         Ok(())
@@ -55,13 +68,20 @@ impl Node {
 
     pub(super) fn put_in_force(&mut self, desired: &DesiredState) {
         let Some(kernel) = &mut self.kernel else { return };
-        let tuns = self.wiring.lane_tuns().into_iter().chain(self.lanes.iter().map(|(_, lane)| lane.tun_ifindex()));
+        let tuns = self
+            .wiring
+            .lane_tuns()
+            .into_iter()
+            .chain(self.lanes.iter().map(|(_, lane)| lane.tun_ifindex()));
         let pods = desired.pods.keys().copied().collect();
         let devices = Devices::sort(self.wiring.tables(), pods, tuns.collect());
         self.failures = kernel.apply(desired, &devices, &self.lanes);
         for generation in &self.generations {
             for lane in 0..generation.lanes.len() {
-                let id = LaneId { generation: generation.id, lane };
+                let id = LaneId {
+                    generation: generation.id,
+                    lane,
+                };
                 let peers = desired.lane_peers.get(&id).into_iter().flatten();
                 let peers = peers.map(|(key, peer)| lanes::peer_config(key, peer)).collect();
                 if let Err(error) = self.lanes.sync_peers(generation.slot_base + lane as u32, peers) {
@@ -91,7 +111,11 @@ impl Node {
             Err(error) => Err(error),
         };
         failures.extend(tuns.err().map(|error| error.to_string()));
-        failures.extend(keyfile::KeyFile::remove(&self.options.state_dir).err().map(|error| error.to_string()));
+        failures.extend(
+            keyfile::KeyFile::remove(&self.options.state_dir)
+                .err()
+                .map(|error| error.to_string()),
+        );
         failures.extend(self.restore_conntrack().err());
         for failure in &failures {
             tracing::error!(failure, "not taken away");
@@ -108,7 +132,13 @@ impl Node {
         let covered: Vec<_> = self.covered.iter().copied().collect();
         let changed = conntrack::be_liberal(&covered)
             .map_err(|error| format!("tracked connections cannot be made liberal by netlink: {error}"))?;
-        tracing::info!(connections = changed, "conntrack is strict again, but for connections from before");
-        self.liberal.restore().map(drop).map_err(|error| error.to_string())
+        tracing::info!(
+            connections = changed,
+            "conntrack is strict again, but for connections from before"
+        );
+        self.liberal
+            .restore()
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 }

@@ -51,7 +51,11 @@ pub fn keys(
         return Ok(keys);
     }
     let generation = memory.generation + 1;
-    let range = if generation.is_multiple_of(2) { 0 } else { lanes as u16 };
+    let range = if generation.is_multiple_of(2) {
+        0
+    } else {
+        lanes as u16
+    };
     let keys = KeyFile::generate(generation, listen_port.saturating_add(range), lanes)?;
     // Noted before the keys exist: a number is never used for two sets of keys.
     memory.generation = generation;
@@ -73,19 +77,34 @@ pub fn seat(
         let private_key = StaticSecret::from(**key);
         let public_key = PublicKey::from_bytes(x25519::PublicKey::from(&private_key).to_bytes());
         let port = keys.first_port.saturating_add(place as u16);
-        let seat = LaneSeat { slot: slot_base + place as u32, private_key, port };
-        lanes.start(&seat, control, || kernel.gauge(seat.slot)).map_err(|source| GenerationError::Lane {
-            lane: place,
-            generation: keys.generation,
-            source,
-        })?;
+        let seat = LaneSeat {
+            slot: slot_base + place as u32,
+            private_key,
+            port,
+        };
+        lanes
+            .start(&seat, control, || kernel.gauge(seat.slot))
+            .map_err(|source| GenerationError::Lane {
+                lane: place,
+                generation: keys.generation,
+                source,
+            })?;
         specs.push(LaneSpec { public_key, port });
     }
-    Ok(LocalGeneration { id: keys.generation, slot_base, lanes: specs, ..LocalGeneration::default() })
+    Ok(LocalGeneration {
+        id: keys.generation,
+        slot_base,
+        lanes: specs,
+        ..LocalGeneration::default()
+    })
 }
 
 fn slot_base(generation: u64) -> u32 {
-    if generation.is_multiple_of(2) { 0 } else { SLOTS_PER_GENERATION }
+    if generation.is_multiple_of(2) {
+        0
+    } else {
+        SLOTS_PER_GENERATION
+    }
 }
 
 #[cfg(test)]

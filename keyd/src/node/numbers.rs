@@ -43,7 +43,10 @@ impl Counted {
             add(report, SOCKET_BUFFER_FULL, stats.socket_rx_dropped);
         }
         for (counter, count) in &self.passed {
-            let passed = Passed { packets: count.packets, bytes: count.bytes };
+            let passed = Passed {
+                packets: count.packets,
+                bytes: count.bytes,
+            };
             report.guard.insert(counter.name().to_owned(), passed);
             if *counter == abi::Counter::Clear {
                 report.clear_bytes = count.bytes;
@@ -54,7 +57,12 @@ impl Counted {
 
 /// Writes what the desired state says of this node into `report`.
 pub fn fill_state(report: &mut NodeReport, desired: &DesiredState) {
-    let conditions = desired.publish.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let conditions = desired
+        .publish
+        .status
+        .as_ref()
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
     if let Some(condition) = conditions.iter().find(|condition| condition.type_ == "Encrypted") {
         report.encrypted = condition.status == "True";
         report.reason = match condition.message.as_str() {
@@ -62,13 +70,24 @@ pub fn fill_state(report: &mut NodeReport, desired: &DesiredState) {
             message => format!("{}: {message}", condition.reason),
         };
     }
-    report.enforcer = if desired.config.flags & abi::CONFIG_ENFORCE != 0 { "Hauberk" } else { "CNI" }.to_owned();
+    report.enforcer = if desired.config.flags & abi::CONFIG_ENFORCE != 0 {
+        "Hauberk"
+    } else {
+        "CNI"
+    }
+    .to_owned();
     report.address_conflicts = desired.conflicts.len() as u64;
     report.problems.extend(
-        desired.conflicts.iter().map(|found| format!("{}: {} has it, not {}", found.what, found.winner, found.loser)),
+        desired
+            .conflicts
+            .iter()
+            .map(|found| format!("{}: {} has it, not {}", found.what, found.winner, found.loser)),
     );
     report.problems.extend(
-        desired.refused_external_peers.iter().map(|(name, why)| format!("ExternalPeer {name} refused: {why}")),
+        desired
+            .refused_external_peers
+            .iter()
+            .map(|(name, why)| format!("ExternalPeer {name} refused: {why}")),
     );
 }
 
@@ -83,16 +102,34 @@ pub fn fill_peers(
     let mut peers: BTreeMap<&str, PeerReport> = pairs
         .phases()
         .map(|(name, phase)| {
-            (name, PeerReport { node: name.to_owned(), phase: phase.name().to_owned(), ..PeerReport::default() })
+            (
+                name,
+                PeerReport {
+                    node: name.to_owned(),
+                    phase: phase.name().to_owned(),
+                    ..PeerReport::default()
+                },
+            )
         })
         .collect();
     for (id, of_lane) in &desired.lane_peers {
-        let Some(generation) = generations.iter().find(|generation| generation.id == id.generation) else { continue };
-        let Some(stats) = lanes.get(&(generation.slot_base + id.lane as u32)) else { continue };
+        let Some(generation) = generations
+            .iter()
+            .find(|generation| generation.id == id.generation)
+        else {
+            continue;
+        };
+        let Some(stats) = lanes.get(&(generation.slot_base + id.lane as u32)) else {
+            continue;
+        };
         for peer in &stats.peers {
             let key = hauberk_api::PublicKey::from_bytes(peer.public_key.to_bytes());
-            let Some(PeerOwner::Node(name)) = of_lane.get(&key).map(|peer| &peer.owner) else { continue };
-            let Some(entry) = peers.get_mut(name.as_str()) else { continue };
+            let Some(PeerOwner::Node(name)) = of_lane.get(&key).map(|peer| &peer.owner) else {
+                continue;
+            };
+            let Some(entry) = peers.get_mut(name.as_str()) else {
+                continue;
+            };
             entry.tx_bytes += peer.tx_bytes;
             entry.rx_bytes += peer.rx_bytes;
             let age = peer.last_handshake.map(|age| age.as_secs());

@@ -28,7 +28,10 @@ pub type Actions = Vec<(String, Action)>;
 impl Pairs {
     /// None yet. `epoch` is random, another at every start.
     pub fn new(epoch: u64) -> Self {
-        Self { driven: BTreeMap::new(), epoch }
+        Self {
+            driven: BTreeMap::new(),
+            epoch,
+        }
     }
 
     /// Takes in the desired state: pairs that came and went, the flag, the peers' keys and sessions.
@@ -38,7 +41,12 @@ impl Pairs {
         for (name, facts) in &desired.pairs {
             let driven = self.driven.entry(name.clone()).or_insert_with(|| {
                 let phase = memory.phases.get(name).copied().unwrap_or(facts.initial);
-                Driven { pair: Pair::new(phase, self.epoch, now), want: None, keys: None, session: None }
+                Driven {
+                    pair: Pair::new(phase, self.epoch, now),
+                    want: None,
+                    keys: None,
+                    session: None,
+                }
             });
             let inputs = driven.news(desired.want, facts);
             let wanted = inputs.into_iter().flat_map(|input| driven.pair.step(input, now));
@@ -49,8 +57,15 @@ impl Pairs {
 
     /// Tells one pair something; a pair that is not known (any more) wants nothing.
     pub fn tell(&mut self, name: &str, input: Input, now: Instant) -> Actions {
-        let Some(driven) = self.driven.get_mut(name) else { return Actions::new() };
-        driven.pair.step(input, now).into_iter().map(|action| (name.to_owned(), action)).collect()
+        let Some(driven) = self.driven.get_mut(name) else {
+            return Actions::new();
+        };
+        driven
+            .pair
+            .step(input, now)
+            .into_iter()
+            .map(|action| (name.to_owned(), action))
+            .collect()
     }
 
     /// Tells the pairs whose time has come.
@@ -61,7 +76,9 @@ impl Pairs {
             .filter(|(_, driven)| driven.pair.deadline() <= now)
             .map(|(name, _)| name.clone())
             .collect();
-        due.iter().flat_map(|name| self.tell(name, Input::Tick, now)).collect()
+        due.iter()
+            .flat_map(|name| self.tell(name, Input::Tick, now))
+            .collect()
     }
 
     /// When [`Pairs::tick`] is needed next.
@@ -71,7 +88,9 @@ impl Pairs {
 
     /// The phase that the kernel has, of each pair.
     pub fn phases(&self) -> impl Iterator<Item = (&str, Phase)> {
-        self.driven.iter().map(|(name, driven)| (name.as_str(), driven.pair.phase()))
+        self.driven
+            .iter()
+            .map(|(name, driven)| (name.as_str(), driven.pair.phase()))
     }
 
     /// Session 0 with a node: the lane and the peer's key.

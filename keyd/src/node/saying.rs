@@ -24,8 +24,14 @@ impl Node {
 
     /// Collects the numbers, for whoever asks and for the state file.
     pub(super) fn report(&mut self) {
-        let mut report = NodeReport { name: self.options.node.clone(), ..NodeReport::default() };
-        let mut counted = Counted { lanes: self.lanes.stats(), ..Counted::default() };
+        let mut report = NodeReport {
+            name: self.options.node.clone(),
+            ..NodeReport::default()
+        };
+        let mut counted = Counted {
+            lanes: self.lanes.stats(),
+            ..Counted::default()
+        };
         if let Some(kernel) = &self.kernel {
             if let Ok((drops, passed)) = kernel.counts() {
                 (counted.drops, counted.passed) = (drops, passed);
@@ -38,10 +44,20 @@ impl Node {
         counted.fill(&mut report);
         report.programs_displaced = self.kernel.as_ref().map_or(0, Kernel::displaced);
         let update = self.updates.borrow().clone();
-        report.problems = self.reasons(&update).into_iter().map(|reason| format!("{}: {}", reason.reason, reason.message)).collect();
+        report.problems = self
+            .reasons(&update)
+            .into_iter()
+            .map(|reason| format!("{}: {}", reason.reason, reason.message))
+            .collect();
         if let Some(desired) = &self.desired {
             numbers::fill_state(&mut report, desired);
-            numbers::fill_peers(&mut report, desired, &self.generations, &self.pairs, &counted.lanes);
+            numbers::fill_peers(
+                &mut report,
+                desired,
+                &self.generations,
+                &self.pairs,
+                &counted.lanes,
+            );
         }
         report.ready = self.desired.is_some() && self.not_ready.is_none() && self.failures.is_empty();
         if let Some(reason) = &self.not_ready {
@@ -60,8 +76,14 @@ impl Node {
 
     /// What is wrong with this node now.
     pub(super) fn reasons(&self, update: &Update) -> Vec<Reason> {
-        let manifests = update.problems.iter().map(|found| Reason::new("BadManifest", found.to_string()));
-        let failures = self.failures.iter().map(|text| Reason::new("NotInForce", text.clone()));
+        let manifests = update
+            .problems
+            .iter()
+            .map(|found| Reason::new("BadManifest", found.to_string()));
+        let failures = self
+            .failures
+            .iter()
+            .map(|text| Reason::new("NotInForce", text.clone()));
         let displaced = self
             .displaced_until
             .filter(|until| Instant::now() < *until)

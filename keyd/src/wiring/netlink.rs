@@ -18,8 +18,8 @@ use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 use tokio::sync::watch;
 
-use super::tables::{Link, LinkKind, Route, Tables};
 use super::WiringError;
+use super::tables::{Link, LinkKind, Route, Tables};
 
 /// `RT_TABLE_MAIN` of linux/rtnetlink.h.
 const TABLE_MAIN: u32 = 254;
@@ -61,7 +61,11 @@ impl Netlink {
                 }
             }
         });
-        Ok(Self { handle, changed, seen })
+        Ok(Self {
+            handle,
+            changed,
+            seen,
+        })
     }
 
     /// Waits until something changed since the last call; cancel safe. Without end if the socket broke.
@@ -76,33 +80,65 @@ impl Netlink {
         self.changed.mark_unchanged();
         let mut tables = Tables::default();
         let mut links = self.handle.link().get().execute();
-        while let Some(message) = links.try_next().await.map_err(|e| WiringError::read("links", e))? {
+        while let Some(message) = links
+            .try_next()
+            .await
+            .map_err(|e| WiringError::read("links", e))?
+        {
             let (index, link) = read_link(message);
             tables.links.insert(index, link);
         }
         let mut addresses = self.handle.address().get().execute();
-        while let Some(message) = addresses.try_next().await.map_err(|e| WiringError::read("addresses", e))? {
-            tables.addresses.extend(message.attributes.iter().filter_map(|attribute| match attribute {
-                AddressAttribute::Address(address) | AddressAttribute::Local(address) => Some(*address),
-                _ => None,
-            }));
+        while let Some(message) = addresses
+            .try_next()
+            .await
+            .map_err(|e| WiringError::read("addresses", e))?
+        {
+            tables
+                .addresses
+                .extend(message.attributes.iter().filter_map(|attribute| match attribute {
+                    AddressAttribute::Address(address) | AddressAttribute::Local(address) => Some(*address),
+                    _ => None,
+                }));
         }
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessageBuilder::<IpAddr>::new().build();
             request.header.address_family = family;
             let mut routes = self.handle.route().get(request).execute();
-            while let Some(message) = routes.try_next().await.map_err(|e| WiringError::read("routes", e))? {
+            while let Some(message) = routes
+                .try_next()
+                .await
+                .map_err(|e| WiringError::read("routes", e))?
+            {
                 tables.routes.extend(read_route(&message));
             }
-            let mut entries = self.handle.neighbours().get().set_address_family(family).execute();
-            while let Some(message) = entries.try_next().await.map_err(|e| WiringError::read("neighbours", e))? {
+            let mut entries = self
+                .handle
+                .neighbours()
+                .get()
+                .set_address_family(family)
+                .execute();
+            while let Some(message) = entries
+                .try_next()
+                .await
+                .map_err(|e| WiringError::read("neighbours", e))?
+            {
                 if let Some((address, mac)) = read_neighbour(&message) {
                     tables.neighbours.insert((message.header.ifindex, address), mac);
                 }
             }
         }
-        let mut entries = self.handle.neighbours().get().set_address_family(AddressFamily::Bridge).execute();
-        while let Some(message) = entries.try_next().await.map_err(|e| WiringError::read("bridge entries", e))? {
+        let mut entries = self
+            .handle
+            .neighbours()
+            .get()
+            .set_address_family(AddressFamily::Bridge)
+            .execute();
+        while let Some(message) = entries
+            .try_next()
+            .await
+            .map_err(|e| WiringError::read("bridge entries", e))?
+        {
             if let Some((bridge, mac)) = read_forwarding(&message) {
                 tables.forwarding.insert((bridge, mac), message.header.ifindex);
             }
@@ -121,13 +157,18 @@ impl Netlink {
             .state(NeighbourState::None)
             .flags(NeighbourFlags::Use)
             .replace();
-        request.execute().await.map_err(|e| WiringError::read("a neighbour", e))
+        request
+            .execute()
+            .await
+            .map_err(|e| WiringError::read("a neighbour", e))
     }
 
     /// Removes a device; one that is gone already is no error.
     pub async fn remove(&self, device: u32) -> Result<(), WiringError> {
         match self.handle.link().del(device).execute().await {
-            Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -nix::libc::ENODEV => Ok(()),
+            Err(rtnetlink::Error::NetlinkError(message)) if message.raw_code() == -nix::libc::ENODEV => {
+                Ok(())
+            }
             result => result.map_err(|e| WiringError::read("a device", e)),
         }
     }
@@ -149,7 +190,12 @@ fn mac(bytes: &[u8]) -> Option<[u8; 6]> {
 
 fn read_link(message: LinkMessage) -> (u32, Link) {
     let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
-    let mut link = Link { name: String::new(), kind: LinkKind::Other, mac: None, controller: None };
+    let mut link = Link {
+        name: String::new(),
+        kind: LinkKind::Other,
+        mac: None,
+        controller: None,
+    };
     if message.header.link_layer_type == LinkLayerType::Loopback {
         link.kind = LinkKind::Loopback;
     }
@@ -182,8 +228,12 @@ fn read_route(message: &RouteMessage) -> Option<Route> {
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(number) => table = *number,
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => destination = Some(IpAddr::V4(*address)),
-            RouteAttribute::Destination(RouteAddress::Inet6(address)) => destination = Some(IpAddr::V6(*address)),
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => {
+                destination = Some(IpAddr::V4(*address))
+            }
+            RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
+                destination = Some(IpAddr::V6(*address))
+            }
             RouteAttribute::Oif(index) => device = Some(*index),
             RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => gateway = true,
             RouteAttribute::Priority(metric) => priority = *metric,
@@ -200,7 +250,12 @@ fn read_route(message: &RouteMessage) -> Option<Route> {
         _ => None,
     })?;
     let destination = IpNet::new(address, message.header.destination_prefix_length).ok()?;
-    (table == TABLE_MAIN).then_some(Route { destination, device: device?, gateway, priority })
+    (table == TABLE_MAIN).then_some(Route {
+        destination,
+        device: device?,
+        gateway,
+        priority,
+    })
 }
 
 fn read_neighbour(message: &NeighbourMessage) -> Option<(IpAddr, [u8; 6])> {

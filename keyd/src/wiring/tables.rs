@@ -85,8 +85,12 @@ impl Tables {
     /// The host-side interface of the pod that has `address`: the device of a host route, or the
     /// port of the bridge that the address's route leads to.
     pub fn pod_interface(&self, address: IpAddr) -> PodInterface {
-        let Some(route) = self.route(address) else { return PodInterface::Unknown };
-        let Some(link) = self.links.get(&route.device) else { return PodInterface::Unknown };
+        let Some(route) = self.route(address) else {
+            return PodInterface::Unknown;
+        };
+        let Some(link) = self.links.get(&route.device) else {
+            return PodInterface::Unknown;
+        };
         if route.gateway {
             return PodInterface::Unknown;
         }
@@ -96,7 +100,9 @@ impl Tables {
                 .get(&(route.device, address))
                 .and_then(|mac| self.forwarding.get(&(route.device, *mac)))
                 .filter(|port| self.links.contains_key(port));
-            return port.map_or(PodInterface::Behind(route.device), |port| PodInterface::Found(*port));
+            return port.map_or(PodInterface::Behind(route.device), |port| {
+                PodInterface::Found(*port)
+            });
         }
         let host_route = route.destination.prefix_len() == route.destination.max_prefix_len();
         if host_route && link.kind == LinkKind::Other {
@@ -129,7 +135,9 @@ impl Tables {
 
     /// Bridges that have one of `pods` as a port.
     pub fn pod_bridges(&self, pods: &BTreeSet<u32>) -> BTreeSet<u32> {
-        pods.iter().filter_map(|pod| self.links.get(pod)?.controller).collect()
+        pods.iter()
+            .filter_map(|pod| self.links.get(pod)?.controller)
+            .collect()
     }
 }
 
@@ -138,11 +146,21 @@ mod tests {
     use super::*;
 
     fn link(name: &str, kind: LinkKind, controller: Option<u32>) -> Link {
-        Link { name: name.into(), kind, mac: Some([2, 0, 0, 0, 0, 1]), controller }
+        Link {
+            name: name.into(),
+            kind,
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            controller,
+        }
     }
 
     fn route(destination: &str, device: u32, gateway: bool) -> Route {
-        Route { destination: destination.parse().expect("a prefix"), device, gateway, priority: 0 }
+        Route {
+            destination: destination.parse().expect("a prefix"),
+            device,
+            gateway,
+            priority: 0,
+        }
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -204,7 +222,10 @@ mod tests {
     fn the_longest_prefix_decides_the_device_and_then_the_metric() {
         let mut tables = node();
         assert_eq!(tables.via("10.77.2.0/24".parse().expect("a prefix")), Some(2));
-        tables.routes.push(Route { priority: 50, ..route("10.77.1.9/32", 2, false) });
+        tables.routes.push(Route {
+            priority: 50,
+            ..route("10.77.1.9/32", 2, false)
+        });
         assert_eq!(tables.via("10.77.1.9/32".parse().expect("a prefix")), Some(5));
     }
 }

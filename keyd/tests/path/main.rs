@@ -3,6 +3,7 @@
 //! Each file is a subject. All of it needs root, and fails without.
 
 mod bad_input;
+mod bulk;
 mod conversation;
 mod flip;
 mod idle;
