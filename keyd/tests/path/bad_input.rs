@@ -10,7 +10,6 @@ use std::{
 };
 
 use hauberk_netlab::{Lab, LabSpec, ManifestSpec, Process, Wiring};
-use serde_json::Value;
 
 use crate::stage::{Stage, keyd, said};
 
@@ -176,7 +175,7 @@ fn an_address_that_two_pods_claim_is_decided_alike_on_every_node() {
     let begin = Instant::now();
     while !["a", "b", "c"]
         .iter()
-        .all(|node| stage.mesh.state(node)["address_conflicts"] == Value::from(2))
+        .all(|node| stage.mesh.state(node)["address_conflicts"] == 2)
     {
         let said: Vec<_> = ["a", "b", "c"]
             .map(|node| stage.mesh.state(node)["address_conflicts"].clone())
