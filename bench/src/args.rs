@@ -1,7 +1,7 @@
 //! The command line of `hauberk-bench`, parsed into values that cannot be wrong.
 //!
 //! A peer's name and program are split here; cores are a pair of different numbers; what a run needs to
-//! know later ([`Case`], [`System`]) is an enum or a name that is known to be unique. Nothing is started here.
+//! know later ([`Case`], systems) is an enum or a name that is known to be unique. Nothing is started here.
 
 use std::{fmt, num::NonZeroU32, str::FromStr};
 
