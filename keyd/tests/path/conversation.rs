@@ -31,7 +31,7 @@ struct State {
 }
 
 impl Conversation {
-    /// Connects pod `from` to pod `to` at the address that `pick` chooses of it.
+    /// Connects pod `from` to pod `to` at `address`, which must be the latter's.
     pub fn start(lab: &Lab, from: &str, to: &str, address: IpAddr) -> Self {
         let listener = lab
             .pod(to)
