@@ -4,7 +4,7 @@
 //! (k + H) mod its own n, H being the same on both sides. So a lane holds one session a peer.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use hauberk_abi as abi;
 use hauberk_api::{LaneSpec, PublicKey, UnreachableNodes};
@@ -146,8 +146,13 @@ fn tunnel_peer(node: &str, session: u32, far: LaneSpec, claims: &Claims, local: 
         .get(&local.node)
         .map_or(&[][..], Vec::as_slice);
     let theirs = &claims.tunnels[node].addresses;
-    let reachable = |address: &&IpAddr| own.iter().any(|own| own.is_ipv4() == address.is_ipv4());
-    let address = theirs.iter().find(reachable).copied();
+    // By family and not by the order of either list: both sides must mean the same addresses, since a control
+    // message is only heard from the address that it is expected from.
+    let of_family = |ipv4: bool| {
+        let found = theirs.iter().copied().find(|address| address.is_ipv4() == ipv4);
+        found.filter(|_| own.iter().any(|address| address.is_ipv4() == ipv4))
+    };
+    let address = of_family(true).or_else(|| of_family(false));
     let addresses = claims.node_addresses[node].iter().copied().map(IpNet::from);
     TunnelPeer {
         owner: PeerOwner::Node(node.to_owned()),

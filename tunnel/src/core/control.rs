@@ -13,9 +13,9 @@ pub(crate) const MAX_CONTROL: usize = 1_024;
 /// The payload, IPv6's and UDP's headers, and the padding.
 const BUFFER: usize = MAX_CONTROL + 40 + 8 + cut::PADDING;
 
-/// The payload of a control message for this node; `None` for any other packet.
+/// The source and the payload of a control message for this node; `None` for any other packet.
 #[inline]
-pub(super) fn payload<'a>(packet: &'a [u8], own: &[SocketAddr]) -> Option<&'a [u8]> {
+pub(super) fn message<'a>(packet: &'a [u8], own: &[SocketAddr]) -> Option<(SocketAddr, &'a [u8])> {
     // Cheap first: hardly any packet is for the node's own address and port.
     if own.is_empty() {
         return None;
@@ -25,8 +25,8 @@ pub(super) fn payload<'a>(packet: &'a [u8], own: &[SocketAddr]) -> Option<&'a [u
     if !own.iter().any(|address| address.ip() == destination) {
         return None;
     }
-    let (_, destination, payload) = datagram::read(&packet)?;
-    own.contains(&destination).then_some(payload)
+    let (source, destination, payload) = datagram::read(&packet)?;
+    own.contains(&destination).then_some((source, payload))
 }
 
 impl Core {

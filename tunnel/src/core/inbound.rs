@@ -95,8 +95,13 @@ impl Core {
         if ecn::decapsulate(origin.tos, packet).is_err() {
             return self.drops.add(DropReason::EcnInvalid, 1);
         }
-        if let Some(payload) = control::payload(packet, &self.control) {
-            let (peer, payload) = (self.peers.peer(id).public_key, payload.to_vec());
+        if let Some((source, payload)) = control::message(packet, &self.control) {
+            let peer = self.peers.peer(id);
+            // A pod of the peer may send to that port as well; only the node itself is heard.
+            if peer.control != Some(source) {
+                return self.drops.add(DropReason::SpoofedSource, 1);
+            }
+            let (peer, payload) = (peer.public_key, payload.to_vec());
             return edges.event(LaneEventKind::Control { peer, payload });
         }
         let drops = &mut self.drops;

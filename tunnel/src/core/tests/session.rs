@@ -201,6 +201,25 @@ fn only_the_nodes_own_control_address_is_listened_to() {
 }
 
 #[test]
+fn a_pod_of_the_peer_cannot_speak_for_its_node() {
+    let (mut a, mut b) = friends();
+    let to = SocketAddr::new([10, 0, 2, 254].into(), CONTROL_PORT);
+    for from in [
+        SocketAddr::new([10, 0, 1, 5].into(), CONTROL_PORT),
+        SocketAddr::new([10, 0, 1, 254].into(), CONTROL_PORT + 1),
+    ] {
+        let mut packet = vec![0; 100];
+        let length = crate::packet::datagram::build(from, to, b"off", &mut packet).expect("fits");
+        a.tun(VnetHdr::default(), &packet[..length]);
+    }
+    settle(&mut a, &mut b);
+    assert_eq!(b.take_packets().len(), 0);
+    assert_eq!(b.drops(DropReason::SpoofedSource), 2);
+    let heard = |event: &LaneEventKind| matches!(event, LaneEventKind::Control { .. });
+    assert!(!b.edges.events.iter().any(heard));
+}
+
+#[test]
 fn a_removed_peer_is_heard_no_more() {
     let (mut a, mut b) = friends();
     a.tun(VnetHdr::default(), &udp(v4(1), v4(2), b"late"));
