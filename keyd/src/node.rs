@@ -197,9 +197,16 @@ impl Node {
             let Some(mut desired) = self.compute() else { break };
             self.failures.clear();
             if let Tunnel::Up { lanes, listen_port } = desired.tunnel {
-                if self.bring_up(lanes, listen_port).await? {
-                    let Some(again) = self.compute() else { break };
-                    desired = again;
+                match self.bring_up(lanes, listen_port).await {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        let Some(again) = self.compute() else { break };
+                        desired = again;
+                    }
+                    Err(error) => {
+                        self.close(&desired).await;
+                        return Err(error);
+                    }
                 }
                 if self.noted != self.memory {
                     self.memory.save(&self.options.state_dir)?;

@@ -5,11 +5,12 @@
 
 use std::net::SocketAddr;
 
+use hauberk_abi::{CONFIG_DROP_UNKNOWN, PHASE_SENDING};
+
 use super::Node;
 use super::generation::{self, GenerationError};
 use crate::compute::{CONTROL_PORT, DesiredState, LaneId};
 use crate::kernel::{self, Devices, Kernel};
-use crate::pair::Phase;
 use crate::{conntrack, keyfile, lanes};
 
 impl Node {
@@ -29,12 +30,7 @@ impl Node {
         if self.kernel.is_none() {
             self.kernel = Some(Kernel::open(&self.options.pin_dir, self.options.attach)?);
         }
-        if let Err(error) = self.seat_lanes(lanes, listen_port) {
-            if self.memory.phases.values().all(|phase| *phase == Phase::Off) {
-                self.take_away().await;
-            }
-            return Err(error.into());
-        }
+        self.seat_lanes(lanes, listen_port)?;
         self.wiring.refresh().await?;
         Ok(true)
     }
@@ -64,6 +60,18 @@ impl Node {
         }
         self.generations = vec![generation];
         Ok(())
+    }
+
+    /// What is left to do when lanes cannot be had: a pair that sends ciphertext stays closed, its packets are
+    /// dropped; where there is none, nothing is left behind.
+    pub(super) async fn close(&mut self, desired: &DesiredState) {
+        let closed = desired.config.flags & CONFIG_DROP_UNKNOWN != 0
+            || desired.peers.values().any(|peer| peer.phase >= PHASE_SENDING);
+        if closed {
+            self.put_in_force(desired);
+        } else {
+            self.take_away().await;
+        }
     }
 
     pub(super) fn put_in_force(&mut self, desired: &DesiredState) {

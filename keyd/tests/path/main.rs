@@ -10,6 +10,7 @@ mod idle;
 mod mtu;
 mod neighbours;
 mod overload;
+mod reboot;
 mod rp_filter;
 mod soak;
 mod stage;
