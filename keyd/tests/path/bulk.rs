@@ -28,6 +28,10 @@ fn a_bulk_connection_outlives_both_flips() {
                 .mesh
                 .wait("no lane is left", Duration::from_secs(10), off)
                 .expect("off");
+            assert!(
+                !bulk.is_finished(),
+                "the connection ended before the flip back did, which shows nothing"
+            );
 
             let report = bulk.join().expect("iperf3 ran");
             let intervals = report["intervals"].as_array().expect("intervals");

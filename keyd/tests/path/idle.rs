@@ -19,7 +19,8 @@ fn busy_ticks(pid: u32) -> u64 {
         .split_whitespace()
         .collect();
     let field = |number: usize| fields[number - 3].parse::<u64>().expect("a number");
-    field(14) + field(15)
+    // utime, stime, and those of children that have ended (proc(5)).
+    field(14) + field(15) + field(16) + field(17)
 }
 
 fn resident_mib(pid: u32) -> f64 {

@@ -42,19 +42,18 @@ fn twice_what_the_lane_carries_keeps_the_goodput_and_a_short_queue() {
         .fold(0.0, f64::max);
 
     let twice = format!("{:.0}M", 2.0 * best / 1e6);
-    let (offered, received) = udp(&stage, &twice, "4");
+    // The best of several of either: other work on the machine only ever takes away.
+    let runs = [(); 3].map(|()| udp(&stage, &twice, "3"));
+    let received = runs.iter().map(|&(_, received)| received).fold(0.0, f64::max);
     println!(
-        "best {:.2} Gb/s; offered {:.2}, received {:.2}",
-        best / 1e9,
-        offered / 1e9,
-        received / 1e9
+        "best {:.2} Gb/s; offered and received at twice that: {runs:.0?}",
+        best / 1e9
     );
     assert!(
         received >= 0.9 * best,
-        "goodput fell from {best} to {received} b/s with {offered} b/s offered"
+        "goodput fell from {best} to {received} b/s: {runs:?}"
     );
 
-    // A second server, because iperf3's serves one client at a time; ping needs none.
     let pings = thread::scope(|scope| {
         let load = scope.spawn(|| udp(&stage, &twice, "6"));
         thread::sleep(std::time::Duration::from_secs(1));
@@ -71,6 +70,8 @@ fn twice_what_the_lane_carries_keeps_the_goodput_and_a_short_queue() {
         pings.median_ms(),
         pings.received()
     );
+    // Some are dropped like everything else; a median of a few would say nothing.
+    assert!(pings.received() >= 50, "{} of 200 answered", pings.received());
     assert!(pings.median_ms() < 2.0, "median {} ms", pings.median_ms());
     stage.assert_no_clear();
 }

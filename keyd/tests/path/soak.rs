@@ -15,7 +15,7 @@ use crate::stage::Stage;
 const PACKETS: u64 = 1_000_000;
 const SIZE: usize = 900;
 /// Packets that may be under way, so that what is lost is lost by the fabric and not by a full socket.
-const WINDOW: u64 = 200;
+const WINDOW: u64 = 64;
 
 /// The payload of packet `number`: every byte follows from it.
 fn fill(number: u64, buffer: &mut [u8]) {
