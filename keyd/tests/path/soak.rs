@@ -104,7 +104,7 @@ fn a_million_packets_over_a_bad_fabric_arrive_uncorrupted_and_leak_nothing() {
         for number in 0..PACKETS {
             let waiting = Instant::now();
             while number > newest.load(Ordering::Relaxed) + WINDOW
-                && waiting.elapsed() < Duration::from_millis(20)
+                && waiting.elapsed() < Duration::from_secs(1)
             {
                 thread::yield_now();
             }
