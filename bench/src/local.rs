@@ -7,14 +7,16 @@
 
 use std::{io, path::PathBuf};
 
-use hauberk_netlab::{CommandPlacement, Lab, LabError, Mesh, Netns, Process};
+use hauberk_netlab::{
+    CommandPlacement, Lab, LabError, Mesh, Netns, Process,
+    iperf::{self, IperfError},
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use thiserror::Error;
 
 use crate::{
     args::{Case, Cores, LocalArgs},
     cpu::{self, Reading, Watched},
-    iperf::{self, IperfError},
     report::{Report, Run},
     rtt::{self, RttError},
     table::Setting,
@@ -28,6 +30,8 @@ mod pod_tcp;
 pub struct Measured {
     pub report: Report,
     pub setting: Setting,
+    /// Why it ended early, if it did.
+    pub broke_off: Option<BenchError>,
 }
 
 /// Why there is no measurement.
@@ -138,7 +142,7 @@ impl Stage {
     }
 }
 
-/// Measures everything that was asked for.
+/// Measures everything that was asked for. What was measured before a failure is not lost by it.
 pub fn run(args: &LocalArgs) -> Result<Measured, BenchError> {
     if let Some(name) = args.duplicate_peer() {
         return Err(BenchError::DuplicatePeer(name.to_owned()));
@@ -148,7 +152,24 @@ pub fn run(args: &LocalArgs) -> Result<Measured, BenchError> {
     }
     let cores = choose_cores(args.cores, &cpu::available().map_err(BenchError::Cores)?)?;
     hauberk_netlab::sweep()?;
+    let mut runs = Vec::new();
+    let broke_off = match measure_all(args, cores, &mut runs) {
+        Err(error) if runs.is_empty() => return Err(error),
+        outcome => outcome.err(),
+    };
+    let setting = Setting {
+        seconds: args.seconds.get(),
+        rounds: args.rounds.get(),
+        cores: (cores.a, cores.b),
+    };
+    Ok(Measured {
+        report: Report::new(runs),
+        setting,
+        broke_off,
+    })
+}
 
+fn measure_all(args: &LocalArgs, cores: Cores, runs: &mut Vec<Run>) -> Result<(), BenchError> {
     let mut placements = vec![Placement::Pinned(cores)];
     if !args.no_unpinned {
         placements.push(Placement::Free);
@@ -162,7 +183,6 @@ pub fn run(args: &LocalArgs) -> Result<Measured, BenchError> {
         })
         .sum();
     let progress = progress((systems * args.rounds.get() as usize * placements.len()) as u64);
-    let mut runs = Vec::new();
     for placement in placements {
         progress.set_message("setting up");
         let stages: Vec<Stage> = args
@@ -181,15 +201,7 @@ pub fn run(args: &LocalArgs) -> Result<Measured, BenchError> {
         }
     }
     progress.finish_and_clear();
-    let setting = Setting {
-        seconds: args.seconds.get(),
-        rounds: args.rounds.get(),
-        cores: (cores.a, cores.b),
-    };
-    Ok(Measured {
-        report: Report::new(runs),
-        setting,
-    })
+    Ok(())
 }
 
 fn measure(route: &Route, round: u32, placement: Placement, seconds: u32) -> Result<Run, BenchError> {

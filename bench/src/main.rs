@@ -9,7 +9,6 @@ use clap::Parser;
 
 mod args;
 mod cpu;
-mod iperf;
 mod local;
 mod report;
 mod rtt;
@@ -37,7 +36,11 @@ fn run(args: &LocalArgs) -> anyhow::Result<()> {
     };
     std::io::stdout()
         .write_all(text.as_bytes())
-        .context("cannot print the result")
+        .context("cannot print the result")?;
+    match measured.broke_off {
+        Some(error) => Err(error).context("broke off after what is printed"),
+        None => Ok(()),
+    }
 }
 
 /// What is wrong on one line: of a longer text (a program's log, the kernel's verifier) the first and the last.

@@ -15,6 +15,7 @@
 mod capture;
 mod error;
 mod fabric;
+pub mod iperf;
 mod lab;
 mod manifest;
 mod mesh;

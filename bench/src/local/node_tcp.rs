@@ -7,7 +7,7 @@ use std::{
     fs::{File, OpenOptions},
     io::Write,
     net::Ipv4Addr,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::{fs::OpenOptionsExt, net::UnixStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -139,7 +139,8 @@ impl Tunnel<'_> {
         let mut process = Process::spawn(&mut command).map_err(|error| failed(error.to_string()))?;
         let socket = Path::new(UAPI_DIR).join(format!("{}.sock", self.interface(side)));
         let began = Instant::now();
-        while !socket.exists() {
+        // The file alone may be what a program of the same name has left, or be bound and not yet listening.
+        while UnixStream::connect(&socket).is_err() {
             if !process.is_running() || began.elapsed() > START {
                 let said = last_line(&log).unwrap_or_else(|| "it said nothing".to_owned());
                 return Err(failed(format!("did not come up: {said}")));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use hauberk_netlab::LabError;
+use hauberk_netlab::{LabError, iperf::IperfError};
 use thiserror::Error;
 
 use crate::{encryption::EncryptionError, status::StatusError};
@@ -25,6 +25,9 @@ pub enum DemoError {
     /// `hauberk enable` or `disable` fails.
     #[error(transparent)]
     Encryption(#[from] EncryptionError),
+    /// A stream of iperf3 fails.
+    #[error(transparent)]
+    Iperf(#[from] IperfError),
     /// A program of the system fails.
     #[error("`{command}` failed: {why}")]
     Command { command: String, why: String },

@@ -4,7 +4,7 @@ use std::{fs, thread, time::Duration};
 
 use hauberk_netlab::{LabSpec, ManifestSpec, Wiring};
 
-use crate::stage::Stage;
+use crate::stage::{Stage, resident_mib};
 
 /// Clock ticks per second in /proc; a constant of the kernel's interface (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -21,20 +21,6 @@ fn busy_ticks(pid: u32) -> u64 {
     let field = |number: usize| fields[number - 3].parse::<u64>().expect("a number");
     // utime, stime, and those of children that have ended (proc(5)).
     field(14) + field(15) + field(16) + field(17)
-}
-
-fn resident_mib(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("keyd runs");
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .expect("VmRSS");
-    line.split_whitespace()
-        .nth(1)
-        .expect("a number")
-        .parse::<f64>()
-        .expect("a number")
-        / 1024.0
 }
 
 #[test]

@@ -176,6 +176,21 @@ pub fn received_bits_per_second(report: &serde_json::Value) -> f64 {
         .unwrap_or_else(|| panic!("no throughput in {report}"))
 }
 
+/// Resident memory of a process in MiB.
+pub fn resident_mib(pid: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("keyd runs");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .expect("VmRSS");
+    line.split_whitespace()
+        .nth(1)
+        .expect("a number")
+        .parse::<f64>()
+        .expect("a number")
+        / 1024.0
+}
+
 /// What a program said, for an assertion's message.
 pub fn said(output: &Output) -> String {
     format!(

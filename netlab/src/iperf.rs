@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
-use hauberk_netlab::Process;
 use serde::Deserialize;
 use thiserror::Error;
+
+use crate::Process;
 
 /// The port of the server; namespaces are ours alone, so it cannot be taken.
 const PORT: u16 = 5201;
