@@ -209,6 +209,7 @@ fn read_link(message: LinkMessage) -> (u32, Link) {
                     match info {
                         LinkInfo::Kind(InfoKind::Bridge) => link.kind = LinkKind::Bridge,
                         LinkInfo::Kind(InfoKind::Tun) => link.kind = LinkKind::Tun,
+                        LinkInfo::Kind(InfoKind::Veth) => link.kind = LinkKind::Veth,
                         _ => {}
                     }
                 }

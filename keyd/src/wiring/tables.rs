@@ -17,6 +17,8 @@ pub enum LinkKind {
     Bridge,
     /// A TUN or TAP device.
     Tun,
+    /// One end of a veth pair.
+    Veth,
     /// Anything else.
     Other,
 }
@@ -83,7 +85,8 @@ impl Tables {
     }
 
     /// The host-side interface of the pod that has `address`: the device of a host route, or the
-    /// port of the bridge that the address's route leads to.
+    /// port of the bridge that the address's route leads to. It is a veth: an uplink never becomes a pod's
+    /// because somebody outside announced a pod's address, or a route says so.
     pub fn pod_interface(&self, address: IpAddr) -> PodInterface {
         let Some(route) = self.route(address) else {
             return PodInterface::Unknown;
@@ -99,17 +102,23 @@ impl Tables {
                 .neighbours
                 .get(&(route.device, address))
                 .and_then(|mac| self.forwarding.get(&(route.device, *mac)))
-                .filter(|port| self.links.contains_key(port));
+                .filter(|port| self.is_veth(**port));
             return port.map_or(PodInterface::Behind(route.device), |port| {
                 PodInterface::Found(*port)
             });
         }
         let host_route = route.destination.prefix_len() == route.destination.max_prefix_len();
-        if host_route && link.kind == LinkKind::Other {
+        if host_route && link.kind == LinkKind::Veth {
             PodInterface::Found(route.device)
         } else {
             PodInterface::Unknown
         }
+    }
+
+    fn is_veth(&self, index: u32) -> bool {
+        self.links
+            .get(&index)
+            .is_some_and(|link| link.kind == LinkKind::Veth)
     }
 
     /// The device by which the kernel's routes reach `prefix`.
@@ -172,8 +181,8 @@ mod tests {
         tables.links.insert(1, link("lo", LinkKind::Loopback, None));
         tables.links.insert(2, link("eth0", LinkKind::Other, None));
         tables.links.insert(3, link("cni0", LinkKind::Bridge, None));
-        tables.links.insert(4, link("veth-a", LinkKind::Other, Some(3)));
-        tables.links.insert(5, link("veth-b", LinkKind::Other, None));
+        tables.links.insert(4, link("veth-a", LinkKind::Veth, Some(3)));
+        tables.links.insert(5, link("veth-b", LinkKind::Veth, None));
         tables.links.insert(6, link("hbk0", LinkKind::Tun, None));
         tables.routes = vec![
             route("0.0.0.0/0", 2, true),
@@ -208,6 +217,19 @@ mod tests {
         assert_eq!(node().pod_interface(ip("192.168.77.2")), PodInterface::Unknown);
         assert_eq!(node().pod_interface(ip("10.77.2.4")), PodInterface::Unknown);
         assert_eq!(node().pod_interface(ip("8.8.8.8")), PodInterface::Unknown);
+    }
+
+    #[test]
+    fn an_uplink_never_becomes_a_pods_interface() {
+        let mut tables = node();
+        tables.routes.push(route("10.77.1.7/32", 2, false));
+        assert_eq!(tables.pod_interface(ip("10.77.1.7")), PodInterface::Unknown);
+        // A bridge that an uplink is a port of as well, with a pod's address announced from outside.
+        let address = ip("10.77.1.2");
+        tables.links.insert(9, link("eth1", LinkKind::Other, Some(3)));
+        tables.neighbours.insert((3, address), [2, 0, 0, 0, 0, 9]);
+        tables.forwarding.insert((3, [2, 0, 0, 0, 0, 9]), 9);
+        assert_eq!(tables.pod_interface(address), PodInterface::Behind(3));
     }
 
     #[test]
