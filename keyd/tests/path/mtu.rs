@@ -259,8 +259,8 @@ fn at_1280_tcp_passes_and_larger_ipv6_datagrams_are_dropped_and_counted() {
 #[test]
 fn bulk_under_loss_is_hardly_slower_for_being_cut_again() {
     // Pods of MTU 1420 send segments that fit the tunnel; pods of 1500 need each cut again.
-    let [cut, whole] = [1500, 1420].map(|pod_mtu| {
-        let mut spec = LabSpec::two_nodes("loss", Wiring::Routed);
+    let stages = [("cut", 1500), ("whole", 1420)].map(|(name, pod_mtu)| {
+        let mut spec = LabSpec::two_nodes(name, Wiring::Routed);
         spec.pod_mtu = pod_mtu;
         let stage = Stage::encrypted(spec, ManifestSpec::default());
         let loss = hauberk_netlab::Impairment {
@@ -272,19 +272,25 @@ fn bulk_under_loss_is_hardly_slower_for_being_cut_again() {
             .fabric()
             .set_impairment(loss)
             .expect("the fabric loses packets");
-        let _server = iperf_server(&stage.lab, "b1");
-        let to = stage.lab.pod("b1").v4();
-        let mut runs: Vec<_> = (0..5)
-            .map(|_| received_bits_per_second(&iperf(&stage.lab, "a1", to, &["-t", "3"])))
-            .collect();
-        runs.sort_by(f64::total_cmp);
-        stage.assert_no_clear();
-        runs[runs.len() / 2]
+        let server = iperf_server(&stage.lab, "b1");
+        (stage, server)
     });
-    println!(
-        "1 % loss: {:.0} Mb/s cut again, {:.0} Mb/s not",
-        cut / 1e6,
-        whole / 1e6
-    );
-    assert!(cut >= 0.8 * whole, "{cut} b/s cut again, {whole} b/s not");
+    // In turn, so that a slow moment of the machine hits both.
+    let mut ratios = [(); 7].map(|()| {
+        let [cut, whole] = stages.each_ref().map(|(stage, _)| {
+            let to = stage.lab.pod("b1").v4();
+            received_bits_per_second(&iperf(&stage.lab, "a1", to, &["-t", "3"]))
+        });
+        println!(
+            "1 % loss: {:.0} Mb/s cut again, {:.0} Mb/s not",
+            cut / 1e6,
+            whole / 1e6
+        );
+        cut / whole
+    });
+    ratios.sort_by(f64::total_cmp);
+    for (stage, _) in &stages {
+        stage.assert_no_clear();
+    }
+    assert!(ratios[3] >= 0.8, "{ratios:.2?}");
 }

@@ -25,6 +25,35 @@ fn udp(stage: &Stage, rate: &str, seconds: &str) -> (f64, f64) {
     ))
 }
 
+/// What came through at a load, and 200 pings beside it.
+#[derive(Debug)]
+struct Run {
+    #[expect(dead_code, reason = "printed")]
+    offered: f64,
+    received: f64,
+    answered: usize,
+    median_ms: f64,
+}
+
+fn under_load(stage: &Stage, rate: &str) -> Run {
+    thread::scope(|scope| {
+        let load = scope.spawn(|| udp(stage, rate, "6"));
+        thread::sleep(std::time::Duration::from_secs(1));
+        let pings = stage.ping(
+            "a1",
+            stage.lab.pod("b1").v4(),
+            &["-c", "200", "-i", "0.02", "-W", "1"],
+        );
+        let (offered, received) = load.join().expect("iperf3 ran");
+        Run {
+            offered,
+            received,
+            answered: pings.received(),
+            median_ms: pings.median_ms(),
+        }
+    })
+}
+
 #[test]
 fn twice_what_the_lane_carries_keeps_the_goodput_and_a_short_queue() {
     let spec = LabSpec::two_nodes("load", Wiring::Routed);
@@ -42,36 +71,17 @@ fn twice_what_the_lane_carries_keeps_the_goodput_and_a_short_queue() {
         .fold(0.0, f64::max);
 
     let twice = format!("{:.0}M", 2.0 * best / 1e6);
-    // The best of several of either: other work on the machine only ever takes away.
-    let runs = [(); 3].map(|()| udp(&stage, &twice, "3"));
-    let received = runs.iter().map(|&(_, received)| received).fold(0.0, f64::max);
-    println!(
-        "best {:.2} Gb/s; offered and received at twice that: {runs:.0?}",
-        best / 1e9
-    );
+    // The best of several: other work on the machine only ever takes away.
+    let runs = [(); 3].map(|()| under_load(&stage, &twice));
+    println!("best {:.2} Gb/s; at twice that: {runs:.1?}", best / 1e9);
+    let received = runs.iter().map(|run| run.received).fold(0.0, f64::max);
     assert!(
         received >= 0.9 * best,
         "goodput fell from {best} to {received} b/s: {runs:?}"
     );
-
-    let pings = thread::scope(|scope| {
-        let load = scope.spawn(|| udp(&stage, &twice, "6"));
-        thread::sleep(std::time::Duration::from_secs(1));
-        let pings = stage.ping(
-            "a1",
-            stage.lab.pod("b1").v4(),
-            &["-c", "200", "-i", "0.02", "-W", "1"],
-        );
-        load.join().expect("iperf3 ran");
-        pings
-    });
-    println!(
-        "ping under load: median {:.3} ms, {} of 200 answered",
-        pings.median_ms(),
-        pings.received()
-    );
     // Some are dropped like everything else; a median of a few would say nothing.
-    assert!(pings.received() >= 50, "{} of 200 answered", pings.received());
-    assert!(pings.median_ms() < 2.0, "median {} ms", pings.median_ms());
+    let enough = runs.iter().filter(|run| run.answered >= 50);
+    let median = enough.map(|run| run.median_ms).fold(f64::INFINITY, f64::min);
+    assert!(median < 2.0, "ping's median is {median} ms: {runs:?}");
     stage.assert_no_clear();
 }
