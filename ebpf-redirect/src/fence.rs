@@ -2,7 +2,8 @@
 //!
 //! A device that appears after the start is open until keyd has seen it and attached `to_network`. The rules
 //! close that gap: covered traffic that the stack sends by a device which is not in the list is dropped and
-//! counted. The chain runs behind translation (postrouting), where addresses are as on the wire.
+//! counted. Devices are told apart by index: one that is made anew under its old name carries no program yet.
+//! The chain runs behind translation (postrouting), where addresses are as on the wire.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -23,6 +24,8 @@ const CHAIN: &str = "unguarded";
 const COUNTER: &str = "dropped";
 /// Behind source NAT (100) and what CNIs put there.
 const PRIORITY: i32 = 300;
+/// `lo` in every network namespace (LOOPBACK_IFINDEX, include/net/flow.h).
+const LOOPBACK: u32 = 1;
 
 /// What the table says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,8 +34,9 @@ pub struct Fence {
     pub covered: BTreeSet<IpNet>,
     /// Other mesh nodes' addresses: replies of covered sources to them are covered too.
     pub nodes: BTreeSet<IpAddr>,
-    /// Devices covered traffic may leave by: guarded uplinks, pods' host sides, bridges, TUNs (`lo` always may).
-    pub known_devices: BTreeSet<String>,
+    /// Indexes of the devices covered traffic may leave by: guarded uplinks, pods' host sides, bridges, TUNs
+    /// (`lo` always may). One that no longer exists does no harm.
+    pub known_devices: BTreeSet<u32>,
 }
 
 /// nftables refused the table, or is not there.
@@ -100,16 +104,11 @@ fn run(batch: Batch<'_>) -> Result<(), FenceError> {
 }
 
 fn rules(fence: &Fence) -> Vec<Vec<Statement<'static>>> {
-    let devices = fence.known_devices.iter().map(String::as_str).chain(["lo"]);
-    let devices = devices
-        .map(|name| SetItem::Element(Expression::String(name.to_owned().into())))
-        .collect();
+    let devices: BTreeSet<u32> = fence.known_devices.iter().copied().chain([LOOPBACK]).collect();
     let mut rules = vec![vec![
         matches(
-            Expression::Named(NamedExpression::Meta(Meta {
-                key: MetaKey::Oifname,
-            })),
-            devices,
+            Expression::Named(NamedExpression::Meta(Meta { key: MetaKey::Oif })),
+            devices.into_iter().map(index).collect(),
         ),
         Statement::Accept(None),
     ]];
@@ -146,6 +145,12 @@ fn rules(fence: &Fence) -> Vec<Vec<Statement<'static>>> {
         }
     }
     rules
+}
+
+/// An index that nft cannot take for a name. It looks for a device called so first, numbers of JSON included,
+/// but a name has at most 15 characters.
+fn index(ifindex: u32) -> SetItem<'static> {
+    SetItem::Element(Expression::String(format!("{ifindex:016}").into()))
 }
 
 fn address(protocol: &'static str, field: &'static str, nets: &[IpNet]) -> Statement<'static> {

@@ -167,7 +167,8 @@ impl Redirect {
         Ok(synced)
     }
 
-    /// The host's devices by ifindex.
+    /// The host's devices by ifindex. `to_network` drops all that would leave by one that is missing here, but
+    /// for the lanes' datagrams.
     pub fn sync_devices(&mut self, desired: &BTreeMap<u32, Device>) -> Result<Synced, RedirectError> {
         self.maps.devices.sync(desired)
     }
@@ -207,7 +208,8 @@ impl Redirect {
         self.attachments.attach(hook, ifindex, &self.loader)
     }
 
-    /// Takes the program off the device; nothing happens when it is not there, or the device is gone.
+    /// Takes the program off the device; nothing happens when it is not there, or the device is gone. When it
+    /// fails, the program counts as attached still.
     pub fn detach(&mut self, hook: Hook, ifindex: u32) -> Result<(), RedirectError> {
         self.attachments.detach(hook, ifindex)
     }
@@ -218,9 +220,9 @@ impl Redirect {
     }
 
     /// Looks whether another program got in front of ours anywhere (or ours was taken off), and puts ours
-    /// first again, without a moment in which it does not run. Says what was mended. Devices that are gone
-    /// are forgotten.
-    pub fn check_order(&mut self) -> Result<Vec<Displaced>, RedirectError> {
+    /// first again, without a moment in which it does not run. Says what was mended, and what failed, which
+    /// keeps no other place from being mended. Devices that are gone are forgotten.
+    pub fn check_order(&mut self) -> (Vec<Displaced>, Vec<RedirectError>) {
         self.attachments.check_order(&self.loader)
     }
 

@@ -29,14 +29,22 @@ pub(crate) fn attach_tcx(
     FdLink::try_from(link).map_err(|e| ProgramError::IOError(io::Error::other(e)))
 }
 
-/// Makes a pinned link run another program, atomically and in the same place of the chain.
-pub(crate) fn update_tcx(program: &mut SchedClassifier, link: PinnedLink) -> Result<(), ProgramError> {
+/// Makes a pinned link run another program, atomically and in the same place of the chain. `false`: the link
+/// has no device any more, because it was taken off by force or the device is gone.
+pub(crate) fn update_tcx(program: &mut SchedClassifier, link: PinnedLink) -> Result<bool, ProgramError> {
     let invalid = |e| ProgramError::IOError(io::Error::other(e));
     let link = SchedClassifierLink::try_from(FdLink::from(link)).map_err(invalid)?;
-    let id = program.attach_to_link(link)?;
-    // The value is given up, the pin keeps the link.
-    drop(program.take_link(id)?);
-    Ok(())
+    match program.attach_to_link(link) {
+        Ok(id) => {
+            // The value is given up, the pin keeps the link.
+            drop(program.take_link(id)?);
+            Ok(true)
+        }
+        Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOLINK) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Programs of a TCX chain in the order they run.

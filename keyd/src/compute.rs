@@ -250,14 +250,6 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
         return Err(NotReady::NoNodeAddress(local.node.clone()));
     }
     let claims = snapshot.claims();
-    let mut covered: BTreeSet<IpNet> = spec.encryption.pod_cidrs.iter().map(IpNet::trunc).collect();
-    if covered.is_empty() {
-        covered.extend(claims.node_prefixes.values().flatten());
-    }
-    if covered.is_empty() {
-        return Err(NotReady::NothingCovered);
-    }
-
     let unreachable = spec.encryption.unreachable_nodes();
     let want = if spec.encryption.enabled {
         Want::On(unreachable)
@@ -265,6 +257,10 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
         Want::Off
     };
     let tunnel = tunnel(want, local, memory);
+    let mut covered = covered(&spec, &claims, tunnel, memory);
+    if covered.is_empty() {
+        return Err(NotReady::NothingCovered);
+    }
     // Lanes that are on their way out serve nobody and are not published any more.
     let going_down = Local {
         generations: Vec::new(),
@@ -367,6 +363,24 @@ fn unsupported(spec: &MeshSpec) -> Vec<&'static str> {
         .collect()
 }
 
+/// The prefixes that the Mesh names, else those of all Nodes. A Node that goes while something is encrypted,
+/// or whose manifest cannot be read at a start, uncovers nothing.
+fn covered(spec: &MeshSpec, claims: &Claims, tunnel: Tunnel, memory: &mut Memory) -> BTreeSet<IpNet> {
+    if tunnel == Tunnel::Down {
+        memory.covered.clear();
+    }
+    let named: BTreeSet<IpNet> = spec.encryption.pod_cidrs.iter().map(IpNet::trunc).collect();
+    if !named.is_empty() {
+        return named;
+    }
+    let of_nodes = claims.node_prefixes.values().flatten().copied();
+    if tunnel == Tunnel::Down {
+        return of_nodes.collect();
+    }
+    memory.covered.extend(of_nodes);
+    memory.covered.clone()
+}
+
 fn tunnel(want: Want, local: &Local, memory: &Memory) -> Tunnel {
     let encrypts = memory.phases.values().any(|phase| *phase > Phase::Off);
     match &memory.mesh {
@@ -395,7 +409,8 @@ fn exempt(want: Want, pairs: &BTreeMap<String, PairFacts>, memory: &Memory) -> B
     names.map(|(name, _)| name.clone()).collect()
 }
 
-/// Once every pair has been Sending, covered addresses of unknown nodes are dropped until the flag is off.
+/// Once every pair has been Sending, covered addresses of unknown nodes are dropped until the flag is off; and
+/// at once where a node is unknown that ciphertext was sent to.
 fn drops_unknown(desired: &DesiredState, memory: &Memory) -> bool {
     let sending = |facts: &PairFacts| {
         desired
@@ -409,7 +424,14 @@ fn drops_unknown(desired: &DesiredState, memory: &Memory) -> bool {
             .iter()
             .all(|(name, facts)| desired.exempt.contains(name) || sending(facts))
     };
-    desired.want.is_on() && (memory.drop_unknown || all())
+    let lost = || {
+        let mut sending = memory
+            .phases
+            .iter()
+            .filter(|(_, phase)| **phase >= Phase::Sending);
+        sending.any(|(name, _)| !desired.pairs.contains_key(name))
+    };
+    desired.want.is_on() && (memory.drop_unknown || all() || lost())
 }
 
 /// A Node that is gone may come back with its pairs still on, so phases are kept while the flag is on; the

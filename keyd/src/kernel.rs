@@ -38,8 +38,8 @@ pub struct Devices {
     pub tuns: BTreeSet<u32>,
     /// Guarded devices with their MAC addresses.
     pub uplinks: BTreeMap<u32, [u8; 6]>,
-    /// Names of all that are known: pods, TUNs, uplinks, and bridges of pods.
-    pub names: BTreeSet<String>,
+    /// All that are known: pods, TUNs, uplinks, and bridges of pods.
+    pub known: BTreeSet<u32>,
 }
 
 impl Devices {
@@ -54,17 +54,24 @@ impl Devices {
             .pod_bridges(&pods)
             .into_iter()
             .chain(pods.iter().copied())
-            .chain(tuns.iter().copied());
-        let names = known
+            .chain(tuns.iter().copied())
             .chain(uplinks.keys().copied())
-            .filter_map(|index| Some(tables.links.get(&index)?.name.clone()))
             .collect();
         Self {
             pods,
             tuns,
             uplinks,
-            names,
+            known,
         }
+    }
+
+    /// Devices that covered traffic may leave by: no uplink before its guard is attached.
+    fn passable(&self, attached: &BTreeSet<(Hook, u32)>) -> BTreeSet<u32> {
+        let guarded = |index: &u32| attached.contains(&(Hook::ToNetwork, *index));
+        let known = self.known.iter().copied();
+        known
+            .filter(|index| !self.uplinks.contains_key(index) || guarded(index))
+            .collect()
     }
 
     fn hooks(&self) -> BTreeSet<(Hook, u32)> {
@@ -120,7 +127,7 @@ impl Kernel {
         failed.note(redirect.sync_verdicts(&desired.verdicts));
         failed.note(redirect.sync_pods(&desired.pods));
         failed.note(redirect.sync_pod_addresses(&desired.pod_addresses));
-        failed.note(redirect.sync_ipcache(&desired.ipcache));
+        let mut known = failed.note(redirect.sync_ipcache(&desired.ipcache));
         failed.note(
             redirect.sync_devices(
                 &devices
@@ -141,7 +148,7 @@ impl Kernel {
         let (slots, cookies) = seats(lanes);
         failed.note(redirect.sync_lane_cookies(&cookies));
         failed.note(redirect.sync_lanes(&slots));
-        failed.note(redirect.sync_peers(&desired.peers));
+        known &= failed.note(redirect.sync_peers(&desired.peers));
         failed.note(
             redirect.sync_covered(
                 &desired
@@ -151,19 +158,19 @@ impl Kernel {
                     .collect(),
             ),
         );
-        failed.note(redirect.set_config(desired.config));
+        failed.note(redirect.set_config(config(desired, known)));
         let attached = redirect.attached();
         for (hook, index) in hooks.difference(&attached) {
             // A device that went while we worked is not there to be guarded; netlink tells next.
             match redirect.attach(*hook, *index) {
                 Err(RedirectError::NoDevice(_)) => {}
-                result => failed.note(result),
+                result => _ = failed.note(result),
             }
         }
         let fence = Fence {
             covered: desired.covered.clone(),
             nodes: other_nodes(desired),
-            known_devices: devices.names.clone(),
+            known_devices: devices.passable(&self.redirect.attached()),
         };
         if self.fence.as_ref() != Some(&fence) {
             match fence::apply(&fence) {
@@ -179,14 +186,14 @@ impl Kernel {
         failed.0
     }
 
-    /// Puts programs that a foreign one stands before first again; says where, and counts.
-    pub fn mend_order(&mut self) -> Result<Vec<String>, KernelError> {
-        let displaced = self.redirect.check_order()?;
+    /// Puts programs that a foreign one stands before first again, and counts; says where, and what failed.
+    pub fn mend_order(&mut self) -> (Vec<String>, Vec<String>) {
+        let (displaced, failed) = self.redirect.check_order();
         self.displaced += displaced.len() as u64;
-        Ok(displaced
+        let places = displaced
             .iter()
-            .map(|found| format!("{} on device {}", found.hook, found.ifindex))
-            .collect())
+            .map(|found| format!("{} on device {}", found.hook, found.ifindex));
+        (places.collect(), failed.iter().map(ToString::to_string).collect())
     }
 
     /// How often a program was found displaced.
@@ -254,10 +261,26 @@ impl QueueGauge for Gauge {
 struct Failures(Vec<String>);
 
 impl Failures {
-    fn note<T>(&mut self, result: Result<T, RedirectError>) {
-        if let Err(error) = result {
-            self.0.push(error.to_string());
-        }
+    /// Says whether it succeeded.
+    fn note<T>(&mut self, result: Result<T, RedirectError>) -> bool {
+        result.map_err(|error| self.0.push(error.to_string())).is_ok()
+    }
+}
+
+/// An address that found no room must not be taken for that of a node to which clear is still sent.
+fn config(desired: &DesiredState, all_known: bool) -> abi::Config {
+    let sending = desired
+        .peers
+        .values()
+        .any(|peer| peer.phase >= abi::PHASE_SENDING);
+    let closed = if sending && !all_known {
+        abi::CONFIG_DROP_UNKNOWN
+    } else {
+        0
+    };
+    abi::Config {
+        flags: desired.config.flags | closed,
+        ..desired.config
     }
 }
 
@@ -303,7 +326,7 @@ mod tests {
         tables.links.insert(1, link("lo", LinkKind::Loopback, None));
         tables.links.insert(2, link("eth0", LinkKind::Other, None));
         tables.links.insert(3, link("cni0", LinkKind::Bridge, None));
-        tables.links.insert(4, link("veth-a", LinkKind::Other, Some(3)));
+        tables.links.insert(4, link("veth-a", LinkKind::Veth, Some(3)));
         tables.links.insert(6, link("hbk0", LinkKind::Tun, None));
         let devices = Devices::sort(&tables, BTreeSet::from([4]), BTreeSet::from([6]));
         let expected = [
@@ -313,9 +336,23 @@ mod tests {
             (Hook::ToNetwork, 2),
         ];
         assert_eq!(devices.hooks(), BTreeSet::from(expected));
-        assert_eq!(
-            devices.names,
-            ["cni0", "eth0", "hbk0", "veth-a"].map(String::from).into()
-        );
+        assert_eq!(devices.passable(&expected.into()), BTreeSet::from([2, 3, 4, 6]));
+        assert_eq!(devices.passable(&BTreeSet::new()), BTreeSet::from([3, 4, 6]));
+    }
+
+    #[test]
+    fn what_found_no_room_is_dropped_once_ciphertext_is_sent_to_anybody() {
+        let mut desired = DesiredState::default();
+        let drops =
+            |desired: &DesiredState, known| config(desired, known).flags & abi::CONFIG_DROP_UNKNOWN != 0;
+        for (phase, closed) in [(abi::PHASE_READY, false), (abi::PHASE_SENDING, true)] {
+            let peer = abi::Peer {
+                phase,
+                ..Default::default()
+            };
+            desired.peers.insert(1, peer);
+            assert_eq!(drops(&desired, false), closed);
+            assert!(!drops(&desired, true));
+        }
     }
 }

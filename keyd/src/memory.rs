@@ -1,4 +1,4 @@
-//! What a node remembers over restarts and reboots, in `phases.json` in its state directory.
+//! What a node remembers over restarts and reboots, in `phases.json` in its memory directory.
 //!
 //! Without it a restarted node would start every pair in clear. It holds no secret. The numbers of
 //! peers and identities are kept as well, because pinned maps of the kernel refer to them: a number is
@@ -10,13 +10,14 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use hauberk_api::MeshSpec;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::compute::Identity;
 use crate::durable;
 use crate::pair::Phase;
 
-/// The file's name in the state directory.
+/// The file's name in the memory directory.
 pub const FILE_NAME: &str = "phases.json";
 /// Raised when an older keyd could not make sense of the file.
 const VERSION: u32 = 1;
@@ -30,6 +31,8 @@ pub struct Memory {
     pub phases: BTreeMap<String, Phase>,
     /// The Mesh's settings as last seen: deleting the Mesh object switches nothing off.
     pub mesh: Option<MeshSpec>,
+    /// Prefixes of Nodes, those that are gone included, since lanes came up; unused where the Mesh names prefixes.
+    pub covered: BTreeSet<IpNet>,
     /// Covered addresses of unknown nodes are dropped: every pair has once been Sending since the flag was
     /// turned on.
     pub drop_unknown: bool,
@@ -94,9 +97,9 @@ pub enum MemoryError {
 }
 
 impl Memory {
-    /// What is remembered in this state directory; empty if there is no file yet.
-    pub fn load(state_dir: &Path) -> Result<Self, MemoryError> {
-        let path = state_dir.join(FILE_NAME);
+    /// What is remembered in this directory; empty if there is no file yet.
+    pub fn load(memory_dir: &Path) -> Result<Self, MemoryError> {
+        let path = memory_dir.join(FILE_NAME);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
@@ -116,8 +119,8 @@ impl Memory {
     }
 
     /// Writes it, so that a power cut leaves the old or the new.
-    pub fn save(&self, state_dir: &Path) -> Result<(), MemoryError> {
-        let path = state_dir.join(FILE_NAME);
+    pub fn save(&self, memory_dir: &Path) -> Result<(), MemoryError> {
+        let path = memory_dir.join(FILE_NAME);
         let current = Self {
             version: VERSION,
             ..self.clone()

@@ -25,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use crate::compute::{self, DesiredState, Local, LocalGeneration, PeerOwner, Tunnel};
+use crate::compute::{self, DesiredState, Local, LocalGeneration, PeerOwner, Reason, Tunnel, conditions};
 use crate::control_message::ControlMessage;
 use crate::kernel::Kernel;
 use crate::lanes::{self, Lanes};
@@ -55,7 +55,7 @@ const DISPLACED_SHOWN: Duration = Duration::from_secs(60);
 /// Runs the node until SIGTERM or SIGINT. With encryption on the programs, maps and TUNs stay, so that
 /// covered traffic is dropped until the next start.
 pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
-    preflight::check(&options.state_dir, &options.pin_dir)?;
+    preflight::check(&options)?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let (reports, served) = watch::channel(Arc::new(NodeReport {
@@ -96,7 +96,10 @@ struct Node {
     clean: bool,
     not_ready: Option<String>,
     failures: Vec<String>,
+    /// The reasons that the last desired state was computed with.
+    said: Vec<Reason>,
     displaced_until: Option<Instant>,
+    reread_due: bool,
     fence_drops: u64,
     ticks: u64,
     state_written: Vec<u8>,
@@ -114,7 +117,7 @@ impl Node {
     async fn open(options: NodeOptions, reports: watch::Sender<Arc<NodeReport>>) -> anyhow::Result<Self> {
         let SourceSpec::Dir(directory) = &options.source;
         let (source, updates) = Source::dir(directory)?;
-        let memory = Memory::load(&options.state_dir)?;
+        let memory = Memory::load(&options.memory_dir)?;
         keyfile::KeyFile::load(&options.state_dir)?;
         let (lanes, events) = Lanes::new(options.uapi_dir.clone());
         Ok(Self {
@@ -129,7 +132,9 @@ impl Node {
             clean: false,
             not_ready: None,
             failures: Vec::new(),
+            said: Vec::new(),
             displaced_until: None,
+            reread_due: false,
             fence_drops: 0,
             ticks: 0,
             state_written: Vec::new(),
@@ -146,7 +151,10 @@ impl Node {
     async fn work(&mut self) -> anyhow::Result<()> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.settle(Actions::new()).await?;
+        // Where lanes cannot be had, what was encrypted is closed first.
+        let settled = self.settle(Actions::new()).await;
+        preflight::tun()?;
+        settled?;
         loop {
             let timer = self.pairs.deadline().map(tokio::time::Instant::from_std);
             let news = tokio::select! {
@@ -163,7 +171,7 @@ impl Node {
                 News::Objects => self.settle(Actions::new()).await?,
                 News::Wiring => {
                     tokio::time::sleep(GATHER).await;
-                    if self.wiring.refresh().await? {
+                    if self.reread().await {
                         self.settle(Actions::new()).await?;
                     }
                 }
@@ -175,6 +183,16 @@ impl Node {
                 News::Tick => self.look_around().await?,
             }
         }
+    }
+
+    /// Reads links and routes again; says whether they differ. What cannot be read is read at the next tick.
+    async fn reread(&mut self) -> bool {
+        let read = self.wiring.refresh().await;
+        self.reread_due = read.is_err();
+        read.unwrap_or_else(|error| {
+            tracing::warn!(%error, "links and routes not read; tried again");
+            false
+        })
     }
 
     /// Does what pairs ask; a change of phase goes through the whole reconciliation.
@@ -208,14 +226,10 @@ impl Node {
                         return Err(error);
                     }
                 }
-                if self.noted != self.memory {
-                    self.memory.save(&self.options.state_dir)?;
-                    self.noted = self.memory.clone();
-                }
+                self.note()?;
                 self.put_in_force(&desired);
             } else {
-                self.memory.save(&self.options.state_dir)?;
-                self.noted = self.memory.clone();
+                self.note()?;
                 self.take_away().await;
             }
             let now = Instant::now();
@@ -239,9 +253,19 @@ impl Node {
         Ok(())
     }
 
+    /// Writes what must survive to disk, before it is put in force.
+    fn note(&mut self) -> anyhow::Result<()> {
+        if self.noted != self.memory {
+            self.memory.save(&self.options.memory_dir)?;
+            self.noted = self.memory.clone();
+        }
+        Ok(())
+    }
+
     fn compute(&mut self) -> Option<DesiredState> {
         let update = self.updates.borrow_and_update().clone();
         let local = self.local(&update);
+        self.said.clone_from(&local.problems);
         match compute::compute(&update.snapshot, &local, &mut self.memory) {
             Ok(desired) => {
                 self.not_ready = None;
@@ -253,6 +277,9 @@ impl Node {
                     tracing::warn!(%reason, "not ready");
                 }
                 self.not_ready = Some(reason.reason().to_owned());
+                if let Some(desired) = &mut self.desired {
+                    conditions::set_not_ready(&mut desired.publish, &reason);
+                }
                 None
             }
         }
@@ -398,30 +425,27 @@ impl Node {
     async fn look_around(&mut self) -> anyhow::Result<()> {
         self.ticks += 1;
         let mut again = !self.failures.is_empty() || !self.lanes.reap().is_empty();
-        if let Some(kernel) = &mut self.kernel {
-            match kernel.mend_order() {
-                Ok(displaced) if displaced.is_empty() => {}
-                Ok(displaced) => {
-                    tracing::warn!(
-                        ?displaced,
-                        "foreign programs stood before keyd's; keyd's are first again"
-                    );
-                    self.displaced_until = Some(Instant::now() + DISPLACED_SHOWN);
-                    again = true;
-                }
-                Err(error) => tracing::error!(%error, "the order of programs cannot be checked"),
-            }
-        }
-        if self.displaced_until.is_some_and(|until| until <= Instant::now()) {
-            self.displaced_until = None;
+        let (displaced, unmended) = self.kernel.as_mut().map(Kernel::mend_order).unwrap_or_default();
+        if !displaced.is_empty() {
+            tracing::warn!(
+                ?displaced,
+                "foreign programs stood before keyd's; keyd's are first again"
+            );
+            self.displaced_until = Some(Instant::now() + DISPLACED_SHOWN);
             again = true;
         }
-        let snapshot = self.updates.borrow().snapshot.clone();
+        again |= self.reread_due && self.reread().await;
+        let update = self.updates.borrow().clone();
+        again |= self.reasons(&update) != self.said;
         self.wiring
-            .resolve_missing(&self.own_pod_addresses(&snapshot))
+            .resolve_missing(&self.own_pod_addresses(&update.snapshot))
             .await;
         if again {
             self.settle(Actions::new()).await?;
+        }
+        for failure in unmended {
+            tracing::error!(failure, "the order of programs cannot be checked");
+            self.failures.push(failure);
         }
         self.report();
         Ok(())
@@ -430,6 +454,7 @@ impl Node {
     /// Ends the lanes. Everything else stays in force: what is covered is dropped, not sent in clear.
     fn stop(&mut self) {
         self.lanes.stop_all();
+        self.report_stopped();
         if let crate::options::Listen::Unix(path) = self.options.listen() {
             let _ = std::fs::remove_file(path);
         }

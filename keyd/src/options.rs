@@ -35,7 +35,7 @@ pub struct NodeOptions {
     /// This node's name, as its Node object says.
     #[arg(long, env = "KEYD_NODE", value_name = "NAME")]
     pub node: String,
-    /// Where keys and phases are kept; on tmpfs, so that keys never reach a disk.
+    /// Where keys are kept, and what a reboot undoes anyway; on tmpfs, so that keys never reach a disk.
     #[arg(
         long,
         env = "KEYD_STATE_DIR",
@@ -43,6 +43,15 @@ pub struct NodeOptions {
         default_value = "/run/hauberk"
     )]
     pub state_dir: PathBuf,
+    /// Where phases of pairs are kept; on a disk, so that a rebooted node sends nothing in clear to a peer
+    /// that it sent ciphertext to.
+    #[arg(
+        long,
+        env = "KEYD_MEMORY_DIR",
+        value_name = "DIR",
+        default_value = "/var/lib/hauberk"
+    )]
+    pub memory_dir: PathBuf,
     /// Where programs and maps are pinned; on a bpf filesystem.
     #[arg(
         long,
@@ -184,6 +193,8 @@ mod tests {
             "a",
             "--state-dir",
             "/s",
+            "--memory-dir",
+            "/m",
             "--pin-dir",
             "/p",
             "--cgroup",

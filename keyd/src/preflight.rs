@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use hauberk_ebpf_redirect::requirements::{self, RequirementError};
 use nix::sys::statfs::{FsType, statfs};
 
+use crate::options::NodeOptions;
+
 /// `TMPFS_MAGIC` and `RAMFS_MAGIC` of linux/magic.h.
 const MEMORY_FILESYSTEMS: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 
@@ -20,9 +22,11 @@ pub enum PreflightError {
     /// The kernel has no TUN.
     #[error("no TUN: /dev/net/tun cannot be opened; load the module `tun`, or use a kernel with CONFIG_TUN")]
     Tun(#[source] io::Error),
-    /// The state directory cannot be used.
-    #[error("cannot use the state directory {}", path.display())]
-    StateDir {
+    /// A directory cannot be used.
+    #[error("cannot use {} ({flag})", path.display())]
+    Directory {
+        /// The flag that names it.
+        flag: &'static str,
         /// The directory.
         path: PathBuf,
         /// Why.
@@ -31,24 +35,36 @@ pub enum PreflightError {
     },
 }
 
-/// Checks capabilities, kernel, pin directory, TUN and the state directory, which is made if it is absent.
-pub fn check(state_dir: &Path, pin_dir: &Path) -> Result<(), PreflightError> {
-    requirements::check(pin_dir)?;
-    fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/net/tun")
-        .map_err(PreflightError::Tun)?;
-    let state_error = |source| PreflightError::StateDir {
-        path: state_dir.to_owned(),
-        source,
-    };
-    fs::create_dir_all(state_dir).map_err(state_error)?;
-    let FsType(kind) = statfs(state_dir)
-        .map_err(|errno| state_error(errno.into()))?
-        .filesystem_type();
-    if !MEMORY_FILESYSTEMS.contains(&kind) {
-        tracing::warn!(path = %state_dir.display(), "the state directory is not on tmpfs: private keys reach a disk");
+/// Checks capabilities, kernel, pin directory, and the directories of the node, which are made if absent.
+pub fn check(options: &NodeOptions) -> Result<(), PreflightError> {
+    requirements::check(&options.pin_dir)?;
+    let state = &options.state_dir;
+    if !in_memory("--state-dir", state)? {
+        tracing::warn!(path = %state.display(), "--state-dir is not on tmpfs: private keys reach a disk");
+    }
+    let memory = &options.memory_dir;
+    if in_memory("--memory-dir", memory)? {
+        tracing::warn!(path = %memory.display(), "--memory-dir is on tmpfs: phases do not survive a reboot");
     }
     Ok(())
+}
+
+/// Checks that there is TUN.
+pub fn tun() -> Result<(), PreflightError> {
+    let device = fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+    device.map(drop).map_err(PreflightError::Tun)
+}
+
+/// Makes the directory, and says whether what is in it is gone after a reboot.
+fn in_memory(flag: &'static str, path: &Path) -> Result<bool, PreflightError> {
+    let error = |source| PreflightError::Directory {
+        flag,
+        path: path.to_owned(),
+        source,
+    };
+    fs::create_dir_all(path).map_err(error)?;
+    let FsType(kind) = statfs(path)
+        .map_err(|errno| error(errno.into()))?
+        .filesystem_type();
+    Ok(MEMORY_FILESYSTEMS.contains(&kind))
 }

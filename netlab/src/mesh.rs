@@ -80,6 +80,8 @@ impl Mesh {
         command
             .arg("--state-dir")
             .arg(node.state_dir())
+            .arg("--memory-dir")
+            .arg(node.memory_dir())
             .arg("--pin-dir")
             .arg(node.pin_dir());
         command

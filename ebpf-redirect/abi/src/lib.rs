@@ -193,7 +193,7 @@ pub struct Flow {
     pub dst_mac: [u8; 6],
     /// The host side's MAC address as the pod sees it.
     pub src_mac: [u8; 6],
-    /// When a packet last proved it, in seconds of `CLOCK_MONOTONIC`; good for [`FLOW_PROOF_SECONDS`].
+    /// When a packet last proved it, in seconds of `CLOCK_MONOTONIC_COARSE`; good for [`FLOW_PROOF_SECONDS`].
     pub proved_s: u32,
 }
 /// How long a proof in `FLOWS` lasts. Then packets pass the host's stack again, which renews the proof and,
@@ -246,7 +246,8 @@ numbered! {
     PolicyDenied = 7 "PolicyDenied",
     /// A map lookup that must succeed found nothing, or a helper failed.
     InternalError = 8 "InternalError",
-    /// No device is known by which the packet could enter the host's stack.
+    /// No device is known by which the packet could enter the host's stack; or the uplink by which it would
+    /// leave is not known.
     NoDevice = 9 "NoDevice",
 }
 numbered! {

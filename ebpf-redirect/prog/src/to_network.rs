@@ -2,6 +2,7 @@
 //!
 //! Lanes' datagrams are known by their socket and pass. A covered packet still in clear goes to its lane,
 //! or is dropped with a reason, whoever sent it; only a pair that is not yet Sending lets it pass, counted.
+//! By a device that is not known nothing else passes: whether it has a link header decides how to read.
 
 use aya_ebpf::{helpers::bpf_get_socket_cookie, macros::classifier, programs::TcContext};
 use hauberk_abi::{CONFIG_ENFORCE, Counter, DropReason, IP_NODE};
@@ -23,8 +24,10 @@ pub fn to_network(ctx: TcContext) -> i32 {
         count::passed(skb, ETH_LEN, Counter::Ciphertext);
         return NEXT;
     }
-    // A device that is not known is read as Ethernet, which most are.
-    let bare = copied(&DEVICES, &skb.ifindex()).is_some_and(|device| device.mac == [0; 6]);
+    let Some(device) = copied(&DEVICES, &skb.ifindex()) else {
+        return finish(skb, ETH_LEN, Err(DropReason::NoDevice));
+    };
+    let bare = device.mac == [0; 6];
     let verdict = guard(skb, bare);
     finish(skb, if bare { 0 } else { ETH_LEN }, verdict)
 }

@@ -83,39 +83,52 @@ impl Attachments {
     }
 
     pub(super) fn detach(&mut self, hook: Hook, ifindex: u32) -> Result<(), RedirectError> {
-        if !self.attached.remove(&(hook, ifindex)) {
+        if !self.attached.contains(&(hook, ifindex)) {
             return Ok(());
         }
         match self.way {
-            Attachment::Tcx => remove_link(&self.link_pin(hook, ifindex)),
+            Attachment::Tcx => remove_link(&self.link_pin(hook, ifindex))?,
             Attachment::Clsact => {
-                let Some(device) = device_name(ifindex) else {
-                    return Ok(());
-                };
-                let ours = self.ids(hook)?;
-                remove_filters(&device, ifindex, hook, &ours)?;
-                tc::remove_empty_clsact(ifindex).map_err(RedirectError::Netlink)
+                if let Some(device) = device_name(ifindex) {
+                    remove_filters(&device, ifindex, hook, &self.ids(hook)?)?;
+                    tc::remove_empty_clsact(ifindex).map_err(RedirectError::Netlink)?;
+                }
             }
         }
+        // Last: what could not be removed is tried again.
+        self.attached.remove(&(hook, ifindex));
+        Ok(())
     }
 
-    /// Puts first what is not; forgets what stood on devices that are gone.
-    pub(super) fn check_order(&mut self, loader: &dyn LoadCopy) -> Result<Vec<Displaced>, RedirectError> {
-        let mut displaced = Vec::new();
+    /// Puts first what is not; forgets what stood on devices that are gone. What fails in one place does not
+    /// keep the others from being mended.
+    pub(super) fn check_order(&mut self, loader: &dyn LoadCopy) -> (Vec<Displaced>, Vec<RedirectError>) {
+        let (mut displaced, mut failed) = (Vec::new(), Vec::new());
         for (hook, ifindex) in self.attached.clone() {
-            match self.is_first(hook, ifindex)? {
-                Some(true) => {}
-                Some(false) => {
-                    self.put_first(hook, ifindex, loader)?;
-                    displaced.push(Displaced { hook, ifindex });
-                }
-                None => {
-                    self.attached.remove(&(hook, ifindex));
-                    remove_link(&self.link_pin(hook, ifindex))?;
-                }
+            match self.mend(hook, ifindex, loader) {
+                Ok(true) => displaced.push(Displaced { hook, ifindex }),
+                // What goes meanwhile is forgotten the next time.
+                Ok(false) | Err(RedirectError::NoDevice(_)) => {}
+                Err(error) => failed.push(error),
             }
         }
-        Ok(displaced)
+        (displaced, failed)
+    }
+
+    /// Whether the program was not first, and now is.
+    fn mend(&mut self, hook: Hook, ifindex: u32, loader: &dyn LoadCopy) -> Result<bool, RedirectError> {
+        match self.is_first(hook, ifindex)? {
+            Some(true) => Ok(false),
+            Some(false) => {
+                self.put_first(hook, ifindex, loader)?;
+                Ok(true)
+            }
+            None => {
+                remove_link(&self.link_pin(hook, ifindex))?;
+                self.attached.remove(&(hook, ifindex));
+                Ok(false)
+            }
+        }
     }
 
     /// The program of a hook, for running it without a network.
@@ -215,8 +228,9 @@ impl Attachments {
                 Attachment::Tcx => {
                     let link = PinnedLink::from_pin(&pin)
                         .map_err(|e| RedirectError::pin(&pin)(io::Error::other(e)))?;
-                    if tc::update_tcx(program_mut(&mut self.copies[0], hook), link).is_err() {
-                        // The link was taken off its device by force, or the device was made anew.
+                    let updated = tc::update_tcx(program_mut(&mut self.copies[0], hook), link)
+                        .map_err(attach_error(hook, &device))?;
+                    if !updated {
                         remove_link(&pin)?;
                         continue;
                     }

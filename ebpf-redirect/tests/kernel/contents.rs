@@ -128,7 +128,7 @@ fn a_full_map_is_named_and_what_was_covered_stays_covered() {
         options.capacities.insert("PEERS".into(), 2);
         options.capacities.insert("IPCACHE".into(), 2);
     });
-    let uplink = s.device();
+    let uplink = s.uplink();
     let covered = |range: std::ops::Range<u8>| -> BTreeSet<Prefix> {
         range.map(|n| net(&format!("10.{n}.0.0/16"))).collect()
     };
@@ -184,7 +184,7 @@ fn a_full_map_is_named_and_what_was_covered_stays_covered() {
 #[test]
 fn the_longest_prefix_decides_against_a_naive_search() {
     let mut s = Sandbox::new();
-    let uplink = s.device();
+    let uplink = s.uplink();
     // Each prefix is a peer of its own; the one that is asked says PeerKeyMissing, all others let pass.
     let prefixes: Vec<(Prefix, u8)> = [
         "10.0.0.0/8",

@@ -1,29 +1,28 @@
 //! The nftables table that closes devices which nobody guards.
 
-use std::{net::UdpSocket, process::Command};
+use std::net::UdpSocket;
 
 use hauberk_ebpf_redirect::fence::{self, Fence};
 
-use crate::sandbox::{Sandbox, run};
+use crate::sandbox::{Sandbox, ifindex, run};
+
+/// Makes a device by which 10.N.0.9 and fd0N::9 are reached; answers its index.
+fn device(name: &str, n: u8) -> u32 {
+    run(&format!("ip link add {name} type veth peer name {name}p"));
+    run(&format!("ip link set {name}p up"));
+    // Without ARP it sends nothing of its own that would be counted, and needs no neighbours.
+    run(&format!("ip link set {name} arp off addrgenmode none up"));
+    run(&format!("ip addr add 10.{n}.0.1/24 dev {name}"));
+    run(&format!("ip addr add fd0{n}::1/64 dev {name} nodad"));
+    ifindex(name)
+}
 
 /// Sends one datagram and says whether the device sent it.
 fn leaves(device: &str, to: &str) -> bool {
     let sent = || {
-        let path = format!("link show dev {device}");
-        let line = Command::new("ip")
-            .args(["-s", "-j"])
-            .args(path.split(' '))
-            .output()
-            .expect("ip");
-        let text = String::from_utf8_lossy(&line.stdout).into_owned();
-        let tx = text.split("\"tx\":").nth(1).expect("statistics").to_owned();
-        tx.split("\"packets\":")
-            .nth(1)
-            .expect("packets")
-            .split(',')
-            .next()
-            .expect("a number")
-            .to_owned()
+        let text = run(&format!("ip -s -j link show dev {device}"));
+        let listing: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        listing[0]["stats64"]["tx"]["packets"].as_u64().expect("a number")
     };
     let before = sent();
     let any = if to.contains(':') { "[::]:0" } else { "0.0.0.0:0" };
@@ -32,52 +31,30 @@ fn leaves(device: &str, to: &str) -> bool {
     before != sent()
 }
 
-#[test]
-fn covered_traffic_leaves_by_known_devices_only() {
-    let _sandbox = Sandbox::new();
-    for (device, n) in [("known", 1), ("fresh", 2)] {
-        run(&format!("ip link add {device} type veth peer name {device}p"));
-        run(&format!("ip link set {device}p up"));
-        std::fs::write(format!("/proc/sys/net/ipv6/conf/{device}p/disable_ipv6"), "1").expect("a setting");
-        // No discovery of its own shall be counted.
-        std::fs::write(
-            format!("/proc/sys/net/ipv6/conf/{device}/router_solicitations"),
-            "0",
-        )
-        .expect("a setting");
-        run(&format!("ip link set {device} addrgenmode none"));
-        run(&format!("ip link set {device} up"));
-        run(&format!("ip addr add 10.{n}.0.1/24 dev {device}"));
-        run(&format!("ip addr add fd0{n}::1/64 dev {device} nodad"));
-        run(&format!(
-            "ip neigh add 10.{n}.0.9 lladdr 02:00:00:00:00:09 dev {device}"
-        ));
-        run(&format!(
-            "ip neigh add fd0{n}::9 lladdr 02:00:00:00:00:09 dev {device}"
-        ));
-    }
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    let fence = Fence {
+fn fence(known_devices: &[u32]) -> Fence {
+    Fence {
         covered: ["10.0.0.0/8", "10.2.0.0/16", "fd00::/8"]
             .iter()
             .map(|p| p.parse().expect("a prefix"))
             .collect(),
         nodes: ["10.2.0.9".parse().expect("an address")].into(),
-        known_devices: ["known".to_owned()].into(),
-    };
+        known_devices: known_devices.iter().copied().collect(),
+    }
+}
+
+#[test]
+fn covered_traffic_leaves_by_known_devices_only() {
+    let _sandbox = Sandbox::new();
+    let (known, fresh) = (device("known", 1), device("fresh", 2));
     assert_eq!(fence::dropped_packets().expect("nft answers"), None);
     assert!(leaves("fresh", "10.2.0.9") && leaves("fresh", "fd02::9"));
-    fence::apply(&fence).expect("the table");
+    fence::apply(&fence(&[known])).expect("the table");
     assert!(leaves("known", "10.1.0.9") && leaves("known", "fd01::9"));
     assert!(!leaves("fresh", "10.2.0.9") && !leaves("fresh", "fd02::9"));
     assert_eq!(fence::dropped_packets().expect("nft answers"), Some(2));
 
     // The next version keeps the count.
-    let both = Fence {
-        known_devices: ["known".to_owned(), "fresh".to_owned()].into(),
-        ..fence
-    };
-    fence::apply(&both).expect("the table");
+    fence::apply(&fence(&[known, fresh])).expect("the table");
     assert!(leaves("fresh", "10.2.0.9"));
     assert_eq!(fence::dropped_packets().expect("nft answers"), Some(2));
 
@@ -85,4 +62,33 @@ fn covered_traffic_leaves_by_known_devices_only() {
     fence::remove().expect("nothing to remove is no error");
     assert_eq!(fence::dropped_packets().expect("nft answers"), None);
     assert_eq!(run("nft list ruleset").trim(), "");
+}
+
+#[test]
+fn a_device_made_anew_under_its_name_is_closed_until_its_index_is_known() {
+    let _sandbox = Sandbox::new();
+    let old = device("known", 1);
+    fence::apply(&fence(&[old])).expect("the table");
+    assert!(leaves("known", "10.1.0.9") && leaves("known", "fd01::9"));
+    run("ip link del known");
+    let new = device("known", 1);
+    assert!(!leaves("known", "10.1.0.9") && !leaves("known", "fd01::9"));
+    assert_eq!(fence::dropped_packets().expect("nft answers"), Some(2));
+    // The old index, which no device has any more, is nothing that nft refuses.
+    fence::apply(&fence(&[old, new])).expect("the table");
+    assert!(leaves("known", "10.1.0.9") && leaves("known", "fd01::9"));
+}
+
+#[test]
+fn loopback_is_never_closed_and_a_name_of_digits_is_no_index() {
+    let _sandbox = Sandbox::new();
+    let known = device("known", 1);
+    let name = known.to_string();
+    device(&name, 2);
+    device("1", 3);
+    run("ip addr add 10.4.0.1/32 dev lo");
+    fence::apply(&fence(&[known])).expect("the table");
+    assert!(leaves("known", "10.1.0.9"));
+    assert!(!leaves(&name, "10.2.0.9") && !leaves("1", "10.3.0.9"));
+    assert!(leaves("lo", "10.4.0.1"));
 }

@@ -12,20 +12,17 @@ use std::{
 };
 
 use hauberk_ebpf_redirect::{
-    Hook, Options, QueueCell, Redirect,
+    Hook, QueueCell, Redirect,
     abi::{
         Config, Count, Counter, DEVICE_UPLINK, Device, DropReason, IP_LOCAL_POD, IP_NODE, IP_SELF,
         IpcacheEntry, Lane, MAX_SLOTS, Peer, Pod, PodAddress,
     },
     address::{mapped, prefix},
 };
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, setns, unshare},
-};
+use nix::sched::{CloneFlags, setns};
 
 use crate::{
-    sandbox::{attach_mode, ifindex, run},
+    sandbox::{Bpffs, ifindex, options, run},
     wire::{Wire, open_tun},
 };
 
@@ -50,7 +47,7 @@ impl Namespace {
         let child = command.process_group(0).spawn().expect("unshare");
         let this = Self(child);
         // The process is in its namespace once it has become `sleep`.
-        for _ in 0..500 {
+        for _ in 0..5000 {
             let name = std::fs::read_to_string(format!("/proc/{}/comm", this.0.id())).unwrap_or_default();
             if name.trim() == "sleep" {
                 this.enter(|| run("ip link set lo up"));
@@ -102,34 +99,13 @@ pub struct Pair {
     pub a: Node,
     pub b: Node,
     pub wire: Wire,
-    _bpffs: tempfile::TempDir,
+    _bpffs: Bpffs,
 }
 
 impl Pair {
     /// `flags` is `CONFIG_*`, `phase` that of both sides.
     pub fn new(wiring: Wiring, flags: u32, phase: u32) -> Self {
-        assert!(
-            nix::unistd::geteuid().is_root(),
-            "these tests need root: they load eBPF programs"
-        );
-        unshare(CloneFlags::CLONE_NEWNS).expect("own mounts");
-        mount(
-            None::<&str>,
-            "/",
-            None::<&str>,
-            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-            None::<&str>,
-        )
-        .expect("private mounts");
-        let bpffs = tempfile::tempdir().expect("a directory");
-        mount(
-            Some("bpf"),
-            bpffs.path(),
-            Some("bpf"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .expect("bpffs");
+        let bpffs = Bpffs::new(CloneFlags::empty());
         let nets = [Namespace::new(), Namespace::new()];
         nets[0].enter(|| {
             run(&format!(
@@ -195,6 +171,8 @@ impl Node {
                 ("ipv4.conf.default.rp_filter", "1"),
                 ("ipv6.conf.default.accept_dad", "0"),
                 ("netfilter.nf_conntrack_tcp_be_liberal", "1"),
+                // Asking a neighbour again would count as traffic between the nodes.
+                ("ipv6.neigh.uplink.delay_first_probe_time", "600"),
             ] {
                 let path = format!("/proc/sys/net/{}", name.replace('.', "/"));
                 std::fs::write(&path, value).unwrap_or_else(|e| panic!("{path}: {e}"));
@@ -208,12 +186,7 @@ impl Node {
             run("nft add table inet t");
             run("nft add chain inet t f { type filter hook forward priority 0 ; }");
             run("nft add rule inet t f ct state invalid counter drop");
-            Redirect::open(Options {
-                pin_dir: pin_dir.to_owned(),
-                attach: attach_mode(),
-                ..Options::default()
-            })
-            .expect("the programs load")
+            Redirect::open(options(pin_dir)).expect("the programs load")
         });
         let uplink = net.enter(|| ifindex("uplink"));
         let pods = (2..4u8).map(|k| PodSide::new(&net, n, k, wiring)).collect();

@@ -1,12 +1,17 @@
 //! Someone else's program: answers 0, "ok", after which no later program of the chain runs.
 #![allow(unsafe_code)]
 
-use std::{ffi::CString, io, os::unix::ffi::OsStrExt, path::Path};
+use std::{
+    ffi::CString,
+    io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 use aya::programs::{
     SchedClassifier, TcAttachType,
-    links::LinkOrder,
-    tc::{NlOptions, TcAttachOptions},
+    links::{FdLink, LinkOrder},
+    tc::{NlOptions, SchedClassifierLink, TcAttachOptions},
 };
 
 // linux/bpf.h
@@ -39,15 +44,12 @@ struct ObjPin {
 }
 
 /// Stays attached as long as the value lives.
-pub struct Rival(#[expect(dead_code, reason = "holds the attachment")] SchedClassifier);
+pub struct Rival(SchedClassifierLink);
 
 impl Rival {
     /// Puts it before all that stands on the hook.
     pub fn first(bpffs: &Path, device: &str, place: TcAttachType, tcx: bool) -> Self {
-        let pin = bpffs.join("rival");
-        // It may be there from before; a program may stand on many hooks.
-        let _ = std::fs::remove_file(&pin);
-        load(&pin).expect("the rival loads");
+        let pin = Self::program(bpffs);
         let mut program = SchedClassifier::from_pin(&pin).expect("the rival");
         let options = if tcx {
             TcAttachOptions::TcxOrder(LinkOrder::first())
@@ -57,10 +59,25 @@ impl Rival {
                 ..NlOptions::default()
             })
         };
-        program
+        let id = program
             .attach_with_options(device, place, options)
             .expect("the rival attaches");
-        Self(program)
+        Self(program.take_link(id).expect("its link"))
+    }
+
+    /// Loads it only; answers its pin.
+    pub fn program(bpffs: &Path) -> PathBuf {
+        let pin = bpffs.join("rival");
+        // It may be there from before; a program may stand on many hooks.
+        let _ = std::fs::remove_file(&pin);
+        load(&pin).expect("the rival loads");
+        pin
+    }
+
+    /// Stays as long as the pin is there. TCX only.
+    pub fn pin(self, pin: &Path) {
+        let link = FdLink::try_from(self.0).expect("a link of TCX");
+        link.pin(pin).expect("pinned");
     }
 }
 

@@ -2,17 +2,17 @@
 
 use std::{
     env,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use hauberk_ebpf_redirect::{
     AttachMode, DryRun, Hook, Options, Redirect,
-    abi::{Config, Count, Counter, DropReason},
+    abi::{Config, Count, Counter, DEVICE_UPLINK, Device, DropReason},
 };
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     net::if_::if_nametoindex,
     sched::{CloneFlags, unshare},
 };
@@ -22,16 +22,49 @@ pub const NEXT: i32 = -1;
 pub const DROP: i32 = 2;
 pub const REDIRECT: i32 = 7;
 
+/// A BPF file system that nobody else sees, as long as the value lives.
+pub struct Bpffs(tempfile::TempDir);
+
+impl Bpffs {
+    /// Gives this thread mounts of its own, and more if it is told so.
+    pub fn new(more: CloneFlags) -> Self {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "these tests need root: they load eBPF programs"
+        );
+        unshare(CloneFlags::CLONE_NEWNS | more).expect("own namespaces");
+        let mount = |source, target: &Path, kind, flags| {
+            mount(source, target, kind, flags, None::<&str>).expect("a mount");
+        };
+        // Mounts shall not be seen outside, not even for a moment.
+        mount(None, Path::new("/"), None, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+        let directory = tempfile::tempdir().expect("a directory");
+        mount(Some("bpf"), directory.path(), Some("bpf"), MsFlags::empty());
+        Self(directory)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        // Else the directory could not be removed; the mount itself ends with the thread in any case.
+        let _ = umount2(self.path(), MntFlags::MNT_DETACH);
+    }
+}
+
 /// The test's thread is in namespaces of its own from `new` on: nothing of what it makes is seen outside, and
 /// the kernel takes all of it away when the thread ends, panic or not.
 pub struct Sandbox {
     pub redirect: Redirect,
     pub pin_dir: PathBuf,
-    mount_point: tempfile::TempDir,
+    bpffs: Bpffs,
 }
 
 /// The sandbox while no process has the programs open.
-pub struct Pins(tempfile::TempDir);
+pub struct Pins(Bpffs);
 
 impl Pins {
     /// As a restarted process does.
@@ -41,7 +74,7 @@ impl Pins {
         Sandbox {
             redirect,
             pin_dir,
-            mount_point: self.0,
+            bpffs: self.0,
         }
     }
 }
@@ -52,44 +85,22 @@ impl Sandbox {
     }
 
     pub fn with(change: impl FnOnce(&mut Options)) -> Self {
-        assert!(
-            nix::unistd::geteuid().is_root(),
-            "these tests need root: they load eBPF programs"
-        );
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("own namespaces");
-        // Mounts shall not be seen outside, not even for a moment.
-        mount(
-            None::<&str>,
-            "/",
-            None::<&str>,
-            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-            None::<&str>,
-        )
-        .expect("private mounts");
-        let mount_point = tempfile::tempdir().expect("a directory");
-        mount(
-            Some("bpf"),
-            mount_point.path(),
-            Some("bpf"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .expect("bpffs");
+        let bpffs = Bpffs::new(CloneFlags::CLONE_NEWNET);
         run("ip link set lo up");
-        let pin_dir = mount_point.path().join("node");
+        let pin_dir = bpffs.path().join("node");
         let mut options = options(&pin_dir);
         change(&mut options);
         let redirect = Redirect::open(options).expect("the programs load");
         Self {
             redirect,
             pin_dir,
-            mount_point,
+            bpffs,
         }
     }
 
     /// As when the process ends: only what is pinned stays.
     pub fn release(self) -> Pins {
-        Pins(self.mount_point)
+        Pins(self.bpffs)
     }
 
     /// As a second process does while the first still runs.
@@ -113,6 +124,23 @@ impl Sandbox {
         run(&format!("ip link add hbt{n} type veth peer name hbp{n}"));
         run(&format!("ip link set hbt{n} up"));
         ifindex(&format!("hbt{n}"))
+    }
+
+    /// A pair of veths, the first of which the guard knows.
+    pub fn uplink(&mut self) -> u32 {
+        let device = self.device();
+        self.know(&[device]);
+        device
+    }
+
+    /// Tells the guard of Ethernet devices, and of no others.
+    pub fn know(&mut self, uplinks: &[u32]) {
+        let device = Device {
+            mac: [6; 6],
+            kind: DEVICE_UPLINK,
+        };
+        let devices = uplinks.iter().map(|&ifindex| (ifindex, device)).collect();
+        self.redirect.sync_devices(&devices).expect("DEVICES");
     }
 
     /// Runs a program on a packet; asserts that a drop is counted once under the reason that is given.
@@ -184,7 +212,7 @@ impl Outcome {
     }
 }
 
-pub fn options(pin_dir: &std::path::Path) -> Options {
+pub fn options(pin_dir: &Path) -> Options {
     Options {
         pin_dir: pin_dir.to_owned(),
         attach: attach_mode(),

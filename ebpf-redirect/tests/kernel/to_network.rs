@@ -89,7 +89,7 @@ pub fn lanes() -> [Lane; MAX_SLOTS as usize] {
 
 fn guard(phase: u32) -> (Sandbox, u32) {
     let mut s = Sandbox::new();
-    let uplink = s.device();
+    let uplink = s.uplink();
     s.redirect.sync_covered(&covered()).expect("COVERED");
     s.redirect.sync_ipcache(&ipcache()).expect("IPCACHE");
     s.redirect
@@ -399,6 +399,26 @@ fn a_device_without_link_header_is_guarded_too() {
             s.run(Hook::ToNetwork, &Frame::tcp(pod, outside, 1, 2, ACK).ip(), uplink),
             Outcome::Next
         );
+    }
+}
+
+#[test]
+fn a_device_that_is_not_known_is_closed() {
+    // Whether it has a link header is known of no packet that leaves by it.
+    for phase in [PHASE_OFF, PHASE_STRICT] {
+        let (mut s, uplink) = guard(phase);
+        s.know(&[]);
+        for [pod, peer_pod, _, _, _, outside] in [V4, V6] {
+            for dst in [peer_pod, outside] {
+                let frame = Frame::tcp(pod, dst, 1, 2, ACK);
+                for bytes in [frame.ethernet(), frame.ip()] {
+                    assert_eq!(
+                        s.run(Hook::ToNetwork, &bytes, uplink),
+                        Outcome::Dropped(DropReason::NoDevice)
+                    );
+                }
+            }
+        }
     }
 }
 

@@ -1,14 +1,19 @@
 //! Real traffic between pods of two nodes: what the programs rely on in the kernel, shown by use.
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, UdpSocket},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
-use hauberk_ebpf_redirect::abi::{CONFIG_DROP_UNKNOWN, CONFIG_ENFORCE, Counter, PHASE_READY, PHASE_STRICT};
+use hauberk_ebpf_redirect::{
+    Hook,
+    abi::{CONFIG_DROP_UNKNOWN, CONFIG_ENFORCE, Counter, DropReason, PHASE_READY, PHASE_STRICT},
+};
 
 use crate::{
-    nodes::{Pair, Wiring, bulk},
+    nodes::{Node, Pair, Wiring, bulk},
     wire::{cookie, set_udp_segment},
 };
 
@@ -123,7 +128,7 @@ fn clear_from_a_strict_peer_is_refused() {
     let uplink = pair.a.uplink;
     // Without its guard the node sends in clear.
     let (net, redirect) = (&pair.a.net, &mut pair.a.redirect);
-    net.enter(|| redirect.detach(hauberk_ebpf_redirect::Hook::ToNetwork, uplink))
+    net.enter(|| redirect.detach(Hook::ToNetwork, uplink))
         .expect("detached");
     let sender = pair.a.pods[0]
         .net
@@ -133,20 +138,17 @@ fn clear_from_a_strict_peer_is_refused() {
         .net
         .enter(|| UdpSocket::bind(SocketAddr::new(pod, 4000)))
         .expect("a socket");
-    receiver
-        .set_read_timeout(Some(Duration::from_millis(300)))
-        .expect("a timeout");
     sender
         .send_to(b"in clear", SocketAddr::new(pod, 4000))
         .expect("sent");
+    // The nodes have to find each other first.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !dropped(&pair.b, DropReason::ClearRefused) {
+        assert!(Instant::now() < deadline, "{:?}", pair.b.drops());
+        thread::sleep(Duration::from_millis(10));
+    }
+    receiver.set_nonblocking(true).expect("set");
     assert!(receiver.recv(&mut [0; 16]).is_err(), "it arrived");
-    let drops = pair.b.drops();
-    assert!(
-        drops
-            .iter()
-            .any(|(r, _)| *r == hauberk_ebpf_redirect::abi::DropReason::ClearRefused),
-        "{drops:?}"
-    );
 }
 
 #[test]
@@ -181,4 +183,20 @@ fn lanes_datagrams_are_known_by_their_socket_also_when_segmented() {
         "a super-packet counts its segments"
     );
     assert!(pair.a.counted(Counter::Ciphertext).bytes >= 14_100);
+
+    // Also by an uplink that is not known, by which nothing else leaves.
+    let (net, redirect) = (&pair.a.net, &mut pair.a.redirect);
+    net.enter(|| redirect.sync_devices(&BTreeMap::new()))
+        .expect("DEVICES");
+    lane.send_to(&[3; 100], to).expect("sent");
+    assert_eq!(pair.a.counted(Counter::Ciphertext).packets, 12);
+    let other = net.enter(|| UdpSocket::bind("192.168.77.1:0")).expect("a socket");
+    // The drop may be an error here.
+    let _ = other.send_to(&[4; 100], to);
+    assert_eq!(pair.a.counted(Counter::ExemptHost).packets, 1);
+    assert!(dropped(&pair.a, DropReason::NoDevice));
+}
+
+fn dropped(node: &Node, reason: DropReason) -> bool {
+    node.drops().iter().any(|(r, _)| *r == reason)
 }

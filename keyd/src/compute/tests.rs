@@ -57,6 +57,38 @@ fn covered_are_all_podcidrs_unless_the_mesh_names_prefixes() {
 }
 
 #[test]
+fn a_node_that_is_gone_uncovers_nothing_until_the_flag_is_off() {
+    let mut memory = with_phases(Phase::Sending);
+    let before = compute(&cluster(true), &local(), &mut memory).unwrap();
+    assert!(before.covered.contains(&net("10.77.2.0/24")));
+    let gone = |enabled| {
+        let mut snapshot = cluster(enabled);
+        snapshot.nodes.remove("b");
+        snapshot
+    };
+    let after = compute(&gone(true), &local(), &mut memory).unwrap();
+    assert_eq!(after.covered, before.covered);
+    // The same in a process that has never seen the Node, and so for nobody known is nothing sent in clear.
+    let again = serde_json::from_slice(&serde_json::to_vec(&memory).unwrap());
+    let after = compute(&gone(true), &local(), &mut again.unwrap()).unwrap();
+    assert_eq!(after.covered, before.covered);
+    memory.phases.clear();
+    let off = compute(&gone(false), &local(), &mut memory).unwrap();
+    assert!(!off.covered.contains(&net("10.77.2.0/24")));
+}
+
+#[test]
+fn addresses_of_a_lost_node_are_dropped_while_others_still_start() {
+    let mut memory = with_phases(Phase::Ready);
+    memory.phases.insert("b".into(), Phase::Sending);
+    let mut snapshot = cluster(true);
+    let drops = |desired: DesiredState| desired.config.flags & abi::CONFIG_DROP_UNKNOWN != 0;
+    assert!(!drops(compute(&snapshot, &local(), &mut memory).unwrap()));
+    snapshot.nodes.remove("b");
+    assert!(drops(compute(&snapshot, &local(), &mut memory).unwrap()));
+}
+
+#[test]
 fn what_cannot_be_computed_says_why_and_gives_nothing() {
     let fails = |snapshot: &Snapshot| compute(snapshot, &local(), &mut Memory::default()).unwrap_err();
     let mut snapshot = cluster(true);

@@ -31,13 +31,13 @@ impl Node {
             self.kernel = Some(Kernel::open(&self.options.pin_dir, self.options.attach)?);
         }
         self.seat_lanes(lanes, listen_port)?;
-        self.wiring.refresh().await?;
+        self.reread().await;
         Ok(true)
     }
 
     fn seat_lanes(&mut self, lanes: usize, listen_port: u16) -> Result<(), GenerationError> {
         let Some(kernel) = &self.kernel else { return Ok(()) };
-        let keys = generation::keys(&self.options.state_dir, &mut self.memory, lanes, listen_port)?;
+        let keys = generation::keys(&self.options, &mut self.memory, lanes, listen_port)?;
         let update = self.updates.borrow().clone();
         let own = update.snapshot.nodes.get(&self.options.node);
         let control: Vec<SocketAddr> = own

@@ -1,7 +1,6 @@
 //! This node's generation of keys: resumed from the key file or made, and its lanes in their seats.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use hauberk_abi::MAX_SLOTS;
 use hauberk_api::{LaneSpec, PublicKey};
@@ -13,6 +12,7 @@ use crate::kernel::Kernel;
 use crate::keyfile::{KeyFile, KeyFileError};
 use crate::lanes::{LaneSeat, Lanes};
 use crate::memory::{Memory, MemoryError};
+use crate::options::NodeOptions;
 
 /// Two generations share the slots, so that the next can come up beside this one.
 const SLOTS_PER_GENERATION: u32 = MAX_SLOTS / 2;
@@ -41,7 +41,11 @@ pub enum GenerationError {
 
 /// The published generation of the key file; without one a new generation with `lanes` lanes.
 pub fn keys(
-    state_dir: &Path,
+    NodeOptions {
+        state_dir,
+        memory_dir,
+        ..
+    }: &NodeOptions,
     memory: &mut Memory,
     lanes: usize,
     listen_port: u16,
@@ -59,7 +63,7 @@ pub fn keys(
     let keys = KeyFile::generate(generation, listen_port.saturating_add(range), lanes)?;
     // Noted before the keys exist: a number is never used for two sets of keys.
     memory.generation = generation;
-    memory.save(state_dir)?;
+    memory.save(memory_dir)?;
     keys.store(state_dir)?;
     Ok(keys)
 }

@@ -63,15 +63,31 @@ impl Node {
         if let Some(reason) = &self.not_ready {
             report.reason.clone_from(reason);
         }
-        if let Ok(json) = serde_json::to_vec(&report)
-            && json != self.state_written
-        {
-            match self.source.publish_state(&self.options.node, &json) {
-                Ok(()) => self.state_written = json,
-                Err(error) => tracing::warn!(%error, "state not written"),
-            }
-        }
+        self.write_state(&report);
         self.reports.send_replace(Arc::new(report));
+    }
+
+    /// The last word: nobody shall take an old report for the present.
+    pub(super) fn report_stopped(&mut self) {
+        let last = NodeReport::clone(&self.reports.borrow());
+        self.write_state(&NodeReport {
+            ready: false,
+            encrypted: false,
+            reason: "Stopped".to_owned(),
+            lanes: Vec::new(),
+            ..last
+        });
+    }
+
+    fn write_state(&mut self, report: &NodeReport) {
+        let json = serde_json::to_vec(report).expect("a report has text keys only");
+        if json == self.state_written {
+            return;
+        }
+        match self.source.publish_state(&self.options.node, &json) {
+            Ok(()) => self.state_written = json,
+            Err(error) => tracing::warn!(%error, "state not written"),
+        }
     }
 
     /// What is wrong with this node now.

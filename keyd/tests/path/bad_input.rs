@@ -64,6 +64,7 @@ impl Alone {
         let uapi = path(&self.lab.dir().join("alone-uapi"));
         fs::create_dir_all(&uapi).expect("a directory");
         let (state, pins) = (path(node.state_dir()), path(node.pin_dir()));
+        let memory = path(&node.memory_dir());
         [
             "node",
             "--node",
@@ -72,6 +73,8 @@ impl Alone {
             &source,
             "--state-dir",
             &state,
+            "--memory-dir",
+            &memory,
             "--pin-dir",
             &pins,
             "--uapi-dir",

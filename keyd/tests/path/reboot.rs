@@ -6,11 +6,11 @@ use hauberk_netlab::{LabSpec, ManifestSpec, Node, Wiring};
 
 use crate::stage::{Stage, said};
 
-/// What a reboot takes from the kernel: programs, maps, devices, rules. The state directory stays.
-fn forget_the_kernels_part(node: &Node) {
-    let pins = node.pin_dir().display();
+/// What a reboot takes: programs, maps, devices, rules, and the state on tmpfs. What is on disk stays.
+fn reboot(node: &Node) {
+    let (pins, state) = (node.pin_dir().display(), node.state_dir().display());
     let script = format!(
-        "rm -rf {pins}/*; for d in $(ip -o link | grep -o 'hbk[0-9]*'); do ip link del $d; done; \
+        "rm -rf {pins}/*; find {state} -maxdepth 1 -type f -delete; for d in $(ip -o link | grep -o 'hbk[0-9]*'); do ip link del $d; done; \
          nft delete table inet hauberk; true"
     );
     let mut command: Command = node.command("sh");
@@ -25,7 +25,7 @@ fn a_node_that_cannot_have_its_lanes_after_a_reboot_stays_closed() {
         ManifestSpec::default(),
     );
     stage.mesh.terminate("a").expect("keyd ends");
-    forget_the_kernels_part(stage.lab.node("a"));
+    reboot(stage.lab.node("a"));
     let to = stage.lab.pod("b1").v4();
     stage.ping("a1", to, &["-c", "2", "-i", "0.2", "-W", "1"]);
     let open = stage.lab.fabric().counts().expect("the fabric counts");

@@ -136,4 +136,9 @@ impl Node {
     pub fn state_dir(&self) -> &Path {
         &self.state_dir
     }
+
+    /// What stands for the node's disk: keyd's memory, which it makes itself.
+    pub fn memory_dir(&self) -> PathBuf {
+        self.state_dir.join("memory")
+    }
 }
