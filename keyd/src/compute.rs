@@ -29,6 +29,9 @@ use peers::{Flip, Peers};
 
 pub use identity::Identity;
 
+/// The reason of a manifest that cannot be read.
+pub const BAD_MANIFEST: &str = "BadManifest";
+
 /// UDP port of control messages, on node addresses inside the tunnel.
 pub const CONTROL_PORT: u16 = 23399;
 
@@ -67,7 +70,7 @@ pub struct LocalGeneration {
 pub struct DesiredState {
     /// Map `CONFIG`.
     pub config: abi::Config,
-    /// Map `COVERED`, and the nftables fence.
+    /// Map `COVERED`, and the nftables fence: prefixes that do not overlap.
     pub covered: BTreeSet<IpNet>,
     /// Map `IPCACHE`.
     pub ipcache: BTreeMap<(abi::Addr, u8), abi::IpcacheEntry>,
@@ -257,7 +260,8 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
         Want::Off
     };
     let tunnel = tunnel(want, local, memory);
-    let mut covered = covered(&spec, &claims, tunnel, memory);
+    remember(snapshot, &claims, local, want, memory);
+    let mut covered = covered(&spec, &claims, memory);
     if covered.is_empty() {
         return Err(NotReady::NothingCovered);
     }
@@ -279,11 +283,11 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
         mut lane_peers,
         pairs,
     } = Peers::of(&claims, local, memory, &Flip { want, mesh_encrypted });
-    let mut addresses = Addresses::of(snapshot, &claims, local, &mut memory.numbers);
+    let mut addresses = Addresses::of(snapshot, &claims, local, memory);
 
     let external = if want.is_on() {
         let is_covered = |prefix: &IpNet| covered.iter().any(|covered| external::overlap(covered, prefix));
-        External::of(snapshot, &claims, is_covered, local, &mut memory.numbers)
+        External::of(snapshot, &claims, is_covered, local, memory)
     } else {
         External::default()
     };
@@ -305,7 +309,9 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
     }
 
     let mut desired = DesiredState {
-        covered,
+        covered: IpNet::aggregate(&covered.into_iter().collect())
+            .into_iter()
+            .collect(),
         ipcache: addresses.ipcache,
         peers,
         pods: addresses.pods,
@@ -336,7 +342,7 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
         flags: enforce | drop_unknown,
     };
     desired.publish = conditions::tunnel(snapshot, &claims, local, &desired);
-    forget_what_is_gone(snapshot, &claims, want, memory);
+    forget_what_is_gone(&claims, want, memory);
     Ok(desired)
 }
 
@@ -363,22 +369,45 @@ fn unsupported(spec: &MeshSpec) -> Vec<&'static str> {
         .collect()
 }
 
-/// The prefixes that the Mesh names, else those of all Nodes. A Node that goes while something is encrypted,
-/// or whose manifest cannot be read at a start, uncovers nothing.
-fn covered(spec: &MeshSpec, claims: &Claims, tunnel: Tunnel, memory: &mut Memory) -> BTreeSet<IpNet> {
-    if tunnel == Tunnel::Down {
-        memory.covered.clear();
+/// Notes Nodes and ExternalPeers as they are now; while the flag is on those that are not seen any more stay
+/// as they were. An ExternalPeer that is gone was deleted, unless there is a manifest that cannot be read.
+fn remember(snapshot: &Snapshot, claims: &Claims, local: &Local, want: Want, memory: &mut Memory) {
+    if !want.is_on() {
+        memory.nodes.clear();
+        memory.external.clear();
+        return;
     }
+    for (name, prefixes) in &claims.node_prefixes {
+        let known = memory.nodes.entry(name.clone()).or_default();
+        // A Node that is made anew has no prefix at first.
+        if !prefixes.is_empty() {
+            known.prefixes.clone_from(prefixes);
+        }
+        known.addresses.clone_from(&claims.node_addresses[name]);
+    }
+    let all_read = local
+        .problems
+        .iter()
+        .all(|problem| problem.reason != BAD_MANIFEST);
+    let peers = &snapshot.external_peers;
+    memory
+        .external
+        .retain(|name, _| !all_read || peers.contains_key(name));
+    for (name, peer) in peers {
+        let prefixes = peer.spec.allowed_ips.iter().map(IpNet::trunc).collect();
+        memory.external.insert(name.clone(), prefixes);
+    }
+}
+
+/// The prefixes that the Mesh names, else those of all Nodes.
+fn covered(spec: &MeshSpec, claims: &Claims, memory: &Memory) -> BTreeSet<IpNet> {
     let named: BTreeSet<IpNet> = spec.encryption.pod_cidrs.iter().map(IpNet::trunc).collect();
     if !named.is_empty() {
         return named;
     }
-    let of_nodes = claims.node_prefixes.values().flatten().copied();
-    if tunnel == Tunnel::Down {
-        return of_nodes.collect();
-    }
-    memory.covered.extend(of_nodes);
-    memory.covered.clone()
+    let of_nodes = claims.node_prefixes.values().flatten();
+    let remembered = memory.nodes.values().flat_map(|node| &node.prefixes);
+    of_nodes.chain(remembered).copied().collect()
 }
 
 fn tunnel(want: Want, local: &Local, memory: &Memory) -> Tunnel {
@@ -409,8 +438,7 @@ fn exempt(want: Want, pairs: &BTreeMap<String, PairFacts>, memory: &Memory) -> B
     names.map(|(name, _)| name.clone()).collect()
 }
 
-/// Once every pair has been Sending, covered addresses of unknown nodes are dropped until the flag is off; and
-/// at once where a node is unknown that ciphertext was sent to.
+/// Once every pair has been Sending, covered addresses of unknown nodes are dropped until the flag is off.
 fn drops_unknown(desired: &DesiredState, memory: &Memory) -> bool {
     let sending = |facts: &PairFacts| {
         desired
@@ -424,32 +452,30 @@ fn drops_unknown(desired: &DesiredState, memory: &Memory) -> bool {
             .iter()
             .all(|(name, facts)| desired.exempt.contains(name) || sending(facts))
     };
-    let lost = || {
-        let mut sending = memory
-            .phases
-            .iter()
-            .filter(|(_, phase)| **phase >= Phase::Sending);
-        sending.any(|(name, _)| !desired.pairs.contains_key(name))
-    };
-    desired.want.is_on() && (memory.drop_unknown || all() || lost())
+    desired.want.is_on() && (memory.drop_unknown || all())
 }
 
 /// A Node that is gone may come back with its pairs still on, so phases are kept while the flag is on; the
 /// numbers of pairs whose phase is kept stay theirs.
-fn forget_what_is_gone(snapshot: &Snapshot, claims: &Claims, want: Want, memory: &mut Memory) {
+fn forget_what_is_gone(claims: &Claims, want: Want, memory: &mut Memory) {
     if !want.is_on() {
         memory
             .phases
             .retain(|name, _| claims.node_prefixes.contains_key(name));
     }
-    let external: BTreeSet<String> = snapshot
-        .external_peers
-        .keys()
-        .map(|name| external::number_name(name))
-        .collect();
-    let Memory { phases, numbers, .. } = memory;
+    let Memory {
+        phases,
+        numbers,
+        nodes,
+        external,
+        ..
+    } = memory;
+    let external: BTreeSet<String> = external.keys().map(|name| external::number_name(name)).collect();
     numbers.retain_peers(|name| {
-        claims.node_prefixes.contains_key(name) || phases.contains_key(name) || external.contains(name)
+        claims.node_prefixes.contains_key(name)
+            || phases.contains_key(name)
+            || nodes.contains_key(name)
+            || external.contains(name)
     });
 }
 

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use hauberk_api::MeshSpec;
@@ -31,8 +32,11 @@ pub struct Memory {
     pub phases: BTreeMap<String, Phase>,
     /// The Mesh's settings as last seen: deleting the Mesh object switches nothing off.
     pub mesh: Option<MeshSpec>,
-    /// Prefixes of Nodes, those that are gone included, since lanes came up; unused where the Mesh names prefixes.
-    pub covered: BTreeSet<IpNet>,
+    /// Nodes as last seen while lanes are up. One that is gone is not forgotten: what was encrypted for it is
+    /// not sent in clear because its object is deleted, or cannot be read at a start.
+    pub nodes: BTreeMap<String, KnownNode>,
+    /// The same of ExternalPeers: their prefixes.
+    pub external: BTreeMap<String, BTreeSet<IpNet>>,
     /// Covered addresses of unknown nodes are dropped: every pair has once been Sending since the flag was
     /// turned on.
     pub drop_unknown: bool,
@@ -40,6 +44,15 @@ pub struct Memory {
     pub generation: u64,
     /// The numbers that the kernel's maps know peers and identities by.
     pub numbers: Numbers,
+}
+
+/// What is remembered of a Node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct KnownNode {
+    /// Its pods' prefixes.
+    pub prefixes: Vec<IpNet>,
+    /// Its own addresses.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Numbers given to peers and identities; each is given once.
@@ -127,6 +140,26 @@ impl Memory {
         };
         let bytes = serde_json::to_vec_pretty(&current).expect("maps with text keys are JSON");
         durable::write(&path, &bytes, 0o600).map_err(|source| MemoryError::Write { path, source })
+    }
+}
+
+/// What is covered, as far as this node remembers; for closing it before it knows anything else.
+impl Memory {
+    /// Covered prefixes.
+    pub fn covered_prefixes(&self) -> BTreeSet<IpNet> {
+        let named = self.mesh.iter().flat_map(|mesh| &mesh.encryption.pod_cidrs);
+        let mut prefixes: BTreeSet<IpNet> = named.map(IpNet::trunc).collect();
+        if prefixes.is_empty() {
+            prefixes.extend(self.nodes.values().flat_map(|node| &node.prefixes));
+        }
+        prefixes.extend(self.external.values().flatten());
+        prefixes
+    }
+
+    /// Addresses of Nodes.
+    pub fn node_addresses(&self) -> BTreeSet<IpAddr> {
+        let addresses = self.nodes.values().flat_map(|node| &node.addresses);
+        addresses.copied().collect()
     }
 }
 

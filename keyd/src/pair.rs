@@ -257,8 +257,7 @@ impl Pair {
                     .exchange
                     .word()
                     .is_some_and(|word| !word.wants_on && word.phase <= Phase::Sending);
-                let absent = self.keys == Some(PeerKeys::NoTunnel) && self.keyless_for(ABSENT_HOLD);
-                (agreed || absent).then_some(Phase::Ready)
+                (agreed || self.keyless_for(ABSENT_HOLD)).then_some(Phase::Ready)
             }
             (Want::Off, Phase::Ready) => {
                 let held = self.off_since.is_some_and(|since| self.since(since) >= OFF_HOLD);

@@ -1,5 +1,5 @@
 //! ExternalPeers: plain WireGuard peers. Each is served by the first lane of the newest generation, in one
-//! session, and never in clear while encryption is on.
+//! session, and never in clear while encryption is on: to one that is refused nothing is sent at all.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use hauberk_api::{ExternalPeer, PublicKey};
 use ipnet::IpNet;
 
 use super::{LaneId, Local, PeerOwner, TunnelPeer};
-use crate::memory::Numbers;
+use crate::memory::Memory;
 use crate::pair::Phase;
 use crate::snapshot::{Claims, Snapshot};
 
 /// Accepted and refused peers.
 #[derive(Default)]
 pub(super) struct External {
-    /// Accepted: their prefixes by number.
+    /// Their prefixes by number.
     pub(super) prefixes: Vec<(u32, IpNet)>,
     pub(super) peers: BTreeMap<u32, abi::Peer>,
     pub(super) lane_peers: Vec<(LaneId, PublicKey, TunnelPeer)>,
@@ -29,7 +29,7 @@ impl External {
         claims: &Claims,
         covered: impl Fn(&IpNet) -> bool,
         local: &Local,
-        numbers: &mut Numbers,
+        memory: &mut Memory,
     ) -> Self {
         let mut external = Self::default();
         let generation = local
@@ -42,7 +42,7 @@ impl External {
                 external.refused.insert(name.clone(), reason);
                 continue;
             }
-            let number = numbers.peer(&number_name(name));
+            let number = memory.numbers.peer(&number_name(name));
             let allowed: Vec<IpNet> = peer.spec.allowed_ips.iter().map(IpNet::trunc).collect();
             external
                 .prefixes
@@ -71,7 +71,40 @@ impl External {
             }
             external.peers.insert(number, kernel);
         }
+        external.cut_off(snapshot, claims, covered, memory);
         external
+    }
+
+    /// Prefixes of those that are refused, or cannot be read any more, get a peer without sessions. What is the
+    /// mesh's own, or another ExternalPeer's, stays theirs.
+    fn cut_off(
+        &mut self,
+        snapshot: &Snapshot,
+        claims: &Claims,
+        covered: impl Fn(&IpNet) -> bool,
+        memory: &mut Memory,
+    ) {
+        let Memory { external, numbers, .. } = memory;
+        let served: Vec<IpNet> = self.prefixes.iter().map(|(_, prefix)| *prefix).collect();
+        let holds_node = |prefix: &IpNet| {
+            let mut nodes = claims.node_addresses.values().flatten();
+            nodes.any(|address| prefix.contains(address))
+        };
+        for (name, prefixes) in external.iter() {
+            if snapshot.external_peers.contains_key(name) && !self.refused.contains_key(name) {
+                continue;
+            }
+            let number = numbers.peer(&number_name(name));
+            let free = prefixes.iter().filter(|prefix| {
+                !covered(prefix) && !served.iter().any(|other| other.contains(*prefix)) && !holds_node(prefix)
+            });
+            self.prefixes.extend(free.map(|prefix| (number, *prefix)));
+            let peer = abi::Peer {
+                phase: Phase::Strict.number(),
+                ..Default::default()
+            };
+            self.peers.insert(number, peer);
+        }
     }
 
     fn admit(

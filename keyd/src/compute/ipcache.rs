@@ -7,7 +7,7 @@ use hauberk_abi as abi;
 use ipnet::IpNet;
 
 use super::{Identity, Local, lpm_key};
-use crate::memory::Numbers;
+use crate::memory::{Memory, Numbers};
 use crate::snapshot::{Claims, Pod, Snapshot};
 
 /// The kernel's maps of addresses and pods.
@@ -20,8 +20,10 @@ pub(super) struct Addresses {
 
 impl Addresses {
     /// Fills in nodes and pods.
-    pub(super) fn of(snapshot: &Snapshot, claims: &Claims, local: &Local, numbers: &mut Numbers) -> Self {
+    pub(super) fn of(snapshot: &Snapshot, claims: &Claims, local: &Local, memory: &mut Memory) -> Self {
         let mut addresses = Self::default();
+        addresses.insert_lost(claims, memory);
+        let numbers = &mut memory.numbers;
         for (node, prefixes) in &claims.node_prefixes {
             for prefix in prefixes {
                 addresses.insert(*prefix, remote_entry(node, *prefix, local, numbers));
@@ -52,6 +54,31 @@ impl Addresses {
         }
         numbers.retain_identities(&in_use);
         addresses
+    }
+
+    /// What a Node that is gone had stays its own, until somebody else has it.
+    fn insert_lost(&mut self, claims: &Claims, memory: &mut Memory) {
+        let Memory { nodes, numbers, .. } = memory;
+        for (name, known) in nodes
+            .iter()
+            .filter(|(name, _)| !claims.node_prefixes.contains_key(*name))
+        {
+            let peer = numbers.peer(name);
+            let hosts = known.addresses.iter().copied().map(IpNet::from);
+            let entries = known
+                .prefixes
+                .iter()
+                .map(|prefix| (*prefix, 0))
+                .chain(hosts.map(|host| (host, abi::IP_NODE)));
+            for (prefix, flags) in entries {
+                let entry = abi::IpcacheEntry {
+                    peer,
+                    flags,
+                    ..Default::default()
+                };
+                self.insert(prefix, entry);
+            }
+        }
     }
 
     /// Adds one prefix.

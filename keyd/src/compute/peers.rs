@@ -48,7 +48,25 @@ impl Peers {
         for node in claims.node_prefixes.keys().filter(|node| **node != local.node) {
             peers.insert(node, claims, local, memory, flip);
         }
+        if flip.want.is_on() {
+            peers.cut_off_lost(claims, memory);
+        }
         peers
+    }
+
+    /// A Node that is gone keeps its phase, without sessions.
+    fn cut_off_lost(&mut self, claims: &Claims, memory: &mut Memory) {
+        let Memory { phases, numbers, .. } = memory;
+        let lost = phases
+            .iter()
+            .filter(|(name, _)| !claims.node_prefixes.contains_key(*name));
+        for (name, phase) in lost {
+            let peer = abi::Peer {
+                phase: phase.number(),
+                ..Default::default()
+            };
+            self.peers.insert(numbers.peer(name), peer);
+        }
     }
 
     fn insert(&mut self, node: &str, claims: &Claims, local: &Local, memory: &mut Memory, flip: &Flip) {

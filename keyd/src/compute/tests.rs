@@ -2,7 +2,7 @@
 
 mod cluster;
 
-use hauberk_api::{ExternalPeer, ExternalPeerSpec, MeshStatus};
+use hauberk_api::{ExternalPeer, MeshStatus};
 
 use super::*;
 use cluster::*;
@@ -51,41 +51,52 @@ fn covered_are_all_podcidrs_unless_the_mesh_names_prefixes() {
             .unwrap()
             .covered
     };
-    assert_eq!(covered(&snapshot).len(), 6);
+    assert_eq!(covered(&snapshot).len(), 5, "two of IPv4 are one");
     snapshot.mesh.as_mut().unwrap().spec.encryption.pod_cidrs = vec![net("10.77.9.9/16")];
     assert_eq!(covered(&snapshot), BTreeSet::from([net("10.77.0.0/16")]));
 }
 
 #[test]
-fn a_node_that_is_gone_uncovers_nothing_until_the_flag_is_off() {
-    let mut memory = with_phases(Phase::Sending);
+fn what_was_encrypted_for_a_node_that_is_gone_is_dropped_until_the_flag_is_off() {
+    let mut memory = with_phases(Phase::Ready);
+    memory.phases.insert("b".into(), Phase::Sending);
     let before = compute(&cluster(true), &local(), &mut memory).unwrap();
-    assert!(before.covered.contains(&net("10.77.2.0/24")));
+    let number = before.pairs["b"].number;
     let gone = |enabled| {
         let mut snapshot = cluster(enabled);
         snapshot.nodes.remove("b");
         snapshot
     };
-    let after = compute(&gone(true), &local(), &mut memory).unwrap();
-    assert_eq!(after.covered, before.covered);
-    // The same in a process that has never seen the Node, and so for nobody known is nothing sent in clear.
+    // The second is a process that has never seen the Node.
     let again = serde_json::from_slice(&serde_json::to_vec(&memory).unwrap());
-    let after = compute(&gone(true), &local(), &mut again.unwrap()).unwrap();
-    assert_eq!(after.covered, before.covered);
-    memory.phases.clear();
+    for memory in [&mut memory, &mut again.unwrap()] {
+        let after = compute(&gone(true), &local(), memory).unwrap();
+        assert_eq!(after.covered, before.covered);
+        for (prefix, flags) in [("fd77:2::/64", 0), ("192.168.77.2/32", abi::IP_NODE)] {
+            let entry = after.ipcache[&key(prefix)];
+            assert_eq!((entry.peer, entry.flags), (number, flags));
+        }
+        let peer = after.peers[&number];
+        assert_eq!((peer.phase, peer.sessions), (Phase::Sending.number(), 0));
+        assert!(!after.pairs.contains_key("b"));
+    }
     let off = compute(&gone(false), &local(), &mut memory).unwrap();
-    assert!(!off.covered.contains(&net("10.77.2.0/24")));
+    assert!(!off.peers.contains_key(&number));
+    assert!(!off.covered.iter().any(|prefix| prefix.contains(&net("10.77.2.0/24"))));
 }
 
 #[test]
-fn addresses_of_a_lost_node_are_dropped_while_others_still_start() {
-    let mut memory = with_phases(Phase::Ready);
-    memory.phases.insert("b".into(), Phase::Sending);
-    let mut snapshot = cluster(true);
-    let drops = |desired: DesiredState| desired.config.flags & abi::CONFIG_DROP_UNKNOWN != 0;
-    assert!(!drops(compute(&snapshot, &local(), &mut memory).unwrap()));
-    snapshot.nodes.remove("b");
-    assert!(drops(compute(&snapshot, &local(), &mut memory).unwrap()));
+fn a_mistaken_prefix_can_be_taken_back_and_a_node_without_prefixes_keeps_those_it_had() {
+    let mut memory = with_phases(Phase::Sending);
+    let mut with = |prefixes: Vec<IpNet>| {
+        let mut snapshot = cluster(true);
+        snapshot.nodes.get_mut("b").unwrap().pod_cidrs = prefixes;
+        compute(&snapshot, &local(), &mut memory).unwrap().covered
+    };
+    let mistaken = net("172.16.0.0/12");
+    assert!(with(vec![mistaken]).contains(&mistaken));
+    assert!(with(Vec::new()).contains(&mistaken));
+    assert!(!with(vec![net("10.77.2.0/24")]).contains(&mistaken));
 }
 
 #[test]
@@ -332,24 +343,17 @@ fn an_extra_address_may_be_a_source_and_a_nodes_may_not() {
 #[test]
 fn an_external_peer_is_covered_served_by_one_lane_and_refused_inside_the_mesh() {
     let mut snapshot = cluster(true);
-    let spec = |prefix: &str, key: u8| ExternalPeerSpec {
-        public_key: PublicKey::from_bytes([key; 32]),
-        preshared_key_secret_ref: None,
-        endpoint: Some("192.0.2.1:51820".parse().unwrap()),
-        allowed_ips: vec![net(prefix)],
-        persistent_keepalive: Some(25),
-    };
     snapshot.external_peers.insert(
         "office".into(),
-        ExternalPeer::new("office", spec("10.50.0.0/16", 200)),
+        ExternalPeer::new("office", external("10.50.0.0/16", 200)),
     );
     snapshot.external_peers.insert(
         "thief".into(),
-        ExternalPeer::new("thief", spec("10.77.2.0/25", 201)),
+        ExternalPeer::new("thief", external("10.77.2.0/25", 201)),
     );
     snapshot.external_peers.insert(
         "twin".into(),
-        ExternalPeer::new("twin", spec("10.60.0.0/16", 200)),
+        ExternalPeer::new("twin", external("10.60.0.0/16", 200)),
     );
     let desired = compute(&snapshot, &local(), &mut Memory::default()).unwrap();
     assert!(desired.covered.contains(&net("10.50.0.0/16")));
@@ -371,6 +375,31 @@ fn an_external_peer_is_covered_served_by_one_lane_and_refused_inside_the_mesh() 
         ["thief", "twin"]
     );
     assert!(desired.refused_external_peers["thief"].contains("overlaps the covered"));
+}
+
+#[test]
+fn to_an_external_peer_that_is_refused_or_cannot_be_read_nothing_is_sent() {
+    let (mut snapshot, mut memory) = (cluster(true), Memory::default());
+    let office = ExternalPeer::new("office", external("10.50.0.0/16", 200));
+    let twin = ExternalPeer::new("twin", external("10.60.0.0/16", 200));
+    snapshot.external_peers = [("office".into(), office), ("twin".into(), twin)].into();
+    let sessions = |desired: &DesiredState, prefix: &str| {
+        let peer = desired.peers[&desired.ipcache[&key(prefix)].peer];
+        assert!(desired.covered.contains(&net(prefix)));
+        (peer.phase, peer.sessions)
+    };
+    let desired = compute(&snapshot, &local(), &mut memory).unwrap();
+    assert_eq!(sessions(&desired, "10.50.0.0/16"), (abi::PHASE_STRICT, 1));
+    assert_eq!(sessions(&desired, "10.60.0.0/16"), (abi::PHASE_STRICT, 0));
+    snapshot.external_peers.clear();
+    let unread = Local {
+        problems: vec![Reason::new(BAD_MANIFEST, "office.yaml")],
+        ..local()
+    };
+    let desired = compute(&snapshot, &unread, &mut memory).unwrap();
+    assert_eq!(sessions(&desired, "10.50.0.0/16"), (abi::PHASE_STRICT, 0));
+    let desired = compute(&snapshot, &local(), &mut memory).unwrap();
+    assert!(!desired.covered.contains(&net("10.50.0.0/16")), "deleted");
 }
 
 #[test]

@@ -374,3 +374,26 @@ fn a_settled_pair_is_almost_silent() {
     let messages = sent(&world) - before;
     assert!((6..=30).contains(&messages), "{messages} messages in a minute");
 }
+
+#[test]
+fn a_node_that_was_away_while_its_peer_went_off_follows_it() {
+    let mut now = Instant::now();
+    let mut pair = Pair::new(Phase::Strict, 1, now);
+    let mut inputs = vec![Input::Want(Want::Off), Input::Peer(PeerKeys::Down)];
+    for _ in 0..80 {
+        for input in std::mem::take(&mut inputs) {
+            for action in pair.step(input, now) {
+                if let Action::Apply(phase) = action {
+                    inputs.push(Input::Applied(phase));
+                }
+            }
+        }
+        now += Duration::from_secs(1);
+        inputs.push(Input::Tick);
+        if pair.keyless_for(ABSENT_HOLD) {
+            continue;
+        }
+        assert!(pair.phase() >= Phase::Sending, "not before it is sure");
+    }
+    assert_eq!(pair.phase(), Phase::Off);
+}

@@ -1,6 +1,6 @@
 //! The cluster of these tests: nodes a, b and c, each with one pod and two lanes.
 
-use hauberk_api::{EncryptionSpec, GenerationSpec, Mesh, MeshSpec, NodeTunnelSpec, PolicySpec};
+use hauberk_api::{EncryptionSpec, ExternalPeerSpec, GenerationSpec, Mesh, MeshSpec, NodeTunnelSpec, PolicySpec};
 
 use super::super::*;
 use crate::snapshot::{Node, ObjectName, Pod};
@@ -131,5 +131,15 @@ pub(super) fn with_phases(phase: Phase) -> Memory {
     Memory {
         phases,
         ..Default::default()
+    }
+}
+
+pub(super) fn external(prefix: &str, key: u8) -> ExternalPeerSpec {
+    ExternalPeerSpec {
+        public_key: PublicKey::from_bytes([key; 32]),
+        preshared_key_secret_ref: None,
+        endpoint: Some("192.0.2.1:51820".parse().unwrap()),
+        allowed_ips: vec![net(prefix)],
+        persistent_keepalive: Some(25),
     }
 }
