@@ -84,7 +84,9 @@ impl External {
         covered: impl Fn(&IpNet) -> bool,
         memory: &mut Memory,
     ) {
-        let Memory { external, numbers, .. } = memory;
+        let Memory {
+            external, numbers, ..
+        } = memory;
         let served: Vec<IpNet> = self.prefixes.iter().map(|(_, prefix)| *prefix).collect();
         let holds_node = |prefix: &IpNet| {
             let mut nodes = claims.node_addresses.values().flatten();

@@ -82,7 +82,11 @@ fn what_was_encrypted_for_a_node_that_is_gone_is_dropped_until_the_flag_is_off()
     }
     let off = compute(&gone(false), &local(), &mut memory).unwrap();
     assert!(!off.peers.contains_key(&number));
-    assert!(!off.covered.iter().any(|prefix| prefix.contains(&net("10.77.2.0/24"))));
+    assert!(
+        !off.covered
+            .iter()
+            .any(|prefix| prefix.contains(&net("10.77.2.0/24")))
+    );
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The cluster of these tests: nodes a, b and c, each with one pod and two lanes.
 
-use hauberk_api::{EncryptionSpec, ExternalPeerSpec, GenerationSpec, Mesh, MeshSpec, NodeTunnelSpec, PolicySpec};
+use hauberk_api::{
+    EncryptionSpec, ExternalPeerSpec, GenerationSpec, Mesh, MeshSpec, NodeTunnelSpec, PolicySpec,
+};
 
 use super::super::*;
 use crate::snapshot::{Node, ObjectName, Pod};
