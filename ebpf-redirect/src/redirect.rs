@@ -53,7 +53,8 @@ pub struct Options {
     pub pin_dir: PathBuf,
     /// How to attach.
     pub attach: AttachMode,
-    /// Other capacities than the built-in ones, by map name; they apply when the maps are made.
+    /// Other capacities than the built-in ones, by map name; they apply when the maps are made. A prefix trie
+    /// keeps one entry of it free.
     pub capacities: BTreeMap<String, u32>,
 }
 

@@ -4,7 +4,8 @@
 //! Out: [`Core::packet_from_tun`] → peer by AllowedIPs (once) → cut → sealed → one [`Batch`].
 //! In: [`Core::datagrams_from_socket`] → session by receiver index → opened → source checked → ECN →
 //! coalesced → delivered. [`Core::finish`] ends a round of either. [`Core::tick`] drives the timers.
-//! No sockets, clocks, threads or log lines here; per packet no lock and no allocation.
+//! No sockets, clocks, threads or log lines here; per packet no lock, and no allocation but for the bounded
+//! memory of those that wait for a peer's session.
 
 mod batch;
 mod configure;

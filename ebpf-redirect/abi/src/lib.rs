@@ -2,7 +2,8 @@
 //!
 //! Every struct is `#[repr(C)]` with explicit padding and an asserted size; no field is a bool, an
 //! `Option` or a Rust enum. Addresses are 16 bytes everywhere, IPv4 as ::ffff:a.b.c.d. A change of
-//! any layout or meaning raises [`ABI_VERSION`].
+//! any layout or meaning raises [`ABI_VERSION`]; so does a new drop reason or counter, for which a pinned map of
+//! counts has no slot.
 #![no_std]
 
 mod flow_hash;
@@ -10,7 +11,7 @@ mod flow_hash;
 pub use flow_hash::{STAMP_TUNNEL, flow_stamp, session_slot, symmetric_flow_hash};
 
 /// Raised with every change of a layout or a meaning; pinned maps of another version are not re-used.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// An IPv6 address, or an IPv4 address mapped into ::ffff:0:0/96, in network byte order.
 pub type Addr = [u8; 16];
@@ -246,9 +247,10 @@ numbered! {
     PolicyDenied = 7 "PolicyDenied",
     /// A map lookup that must succeed found nothing, or a helper failed.
     InternalError = 8 "InternalError",
-    /// No device is known by which the packet could enter the host's stack; or the uplink by which it would
-    /// leave is not known.
+    /// No device is known by which the packet could enter the host's stack.
     NoDevice = 9 "NoDevice",
+    /// The device by which the packet would leave is not known.
+    UnknownDevice = 10 "UnknownDevice",
 }
 numbered! {
     /// What the programs let through.
@@ -286,6 +288,8 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 40);
     assert!(size_of::<Flow>() == 20);
     assert!(size_of::<Count>() == 16);
+    assert!(DropReason::ALL.len() == 11);
+    assert!(Counter::ALL.len() == 9);
 };
 
 #[cfg(feature = "user")]

@@ -17,7 +17,8 @@ const MMAPABLE: u32 = 1 << 10;
 #[map]
 pub static CONFIG: Array<Config> = Array::pinned(1, 0);
 #[map]
-pub static COVERED: LpmTrie<LpmAddr, u32> = LpmTrie::pinned(4096, 0);
+// Two prefixes of each node that PEERS has room for, and as many again.
+pub static COVERED: LpmTrie<LpmAddr, u32> = LpmTrie::pinned(65_536, 0);
 #[map]
 pub static IPCACHE: LpmTrie<LpmAddr, IpcacheEntry> = LpmTrie::pinned(262_144, 0);
 #[map]

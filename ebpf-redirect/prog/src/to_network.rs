@@ -25,7 +25,7 @@ pub fn to_network(ctx: TcContext) -> i32 {
         return NEXT;
     }
     let Some(device) = copied(&DEVICES, &skb.ifindex()) else {
-        return finish(skb, ETH_LEN, Err(DropReason::NoDevice));
+        return finish(skb, ETH_LEN, Err(DropReason::UnknownDevice));
     };
     let bare = device.mac == [0; 6];
     let verdict = guard(skb, bare);

@@ -90,9 +90,12 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<(Map, Info), RedirectErro
         unreachable!("{name} is of none of the kinds defined in the object")
     };
     let info = data.info().map_err(RedirectError::map(name))?;
+    // Before Linux 6.13 a prefix trie that is full refuses to change the entries it has, too
+    // (trie_update_elem in kernel/bpf/lpm_trie.c).
+    let spare = u32::from(matches!(map, Map::LpmTrie(_)));
     let info = Info {
         id: info.id(),
-        capacity: info.max_entries(),
+        capacity: info.max_entries().saturating_sub(spare),
     };
     Ok((map, info))
 }
@@ -117,6 +120,7 @@ fn table<M: TryFrom<Map, Error = MapError>>(
 /// A map whose entries come and go.
 pub(super) struct Table<M> {
     name: &'static str,
+    /// Most entries that are put into it.
     capacity: u32,
     map: M,
 }
@@ -159,8 +163,9 @@ impl<V: Plain> Entries<Prefix, V> for LpmTrie<MapData, Addr, V> {
 }
 
 impl<M> Table<M> {
-    /// Makes the map say what is desired: additions and changes first, so that nothing that stays is ever
-    /// missing; only where there is no room do removals go first.
+    /// Makes the map say what is desired: changes first, which need no room, then additions, and removals last,
+    /// so that nothing that stays is ever missing; only where there is no room do removals go before additions.
+    /// What cannot be written keeps nothing else from it; the first error is the answer.
     pub(super) fn sync<K, V>(&mut self, desired: &BTreeMap<K, V>) -> Result<Synced, RedirectError>
     where
         K: Ord + Copy,
@@ -177,21 +182,29 @@ impl<M> Table<M> {
             removed: stale.len(),
             ..Synced::default()
         };
+        let mut done = Ok(());
         for (key, value) in desired {
-            match actual.get(key) {
-                Some(present) if present == value => continue,
-                Some(_) => synced.changed += 1,
-                None => synced.added += 1,
+            if actual.get(key).is_some_and(|present| present != value) {
+                synced.changed += 1;
+                done = done.and(self.put(key, value));
             }
-            let mut put = self.map.put(key, value);
-            if put.as_ref().is_err_and(is_full) && !stale.is_empty() {
-                self.delete_all(&mut stale)?;
-                put = self.map.put(key, value);
-            }
-            put.map_err(|error| self.error(error))?;
         }
-        self.delete_all(&mut stale)?;
-        Ok(synced)
+        let mut entries = actual.len();
+        for (key, value) in desired.iter().filter(|(key, _)| !actual.contains_key(key)) {
+            if entries >= self.capacity as usize {
+                entries -= stale.len();
+                done = done.and(self.delete_all(&mut stale));
+            }
+            if entries >= self.capacity as usize {
+                done = done.and(Err(self.full()));
+                break;
+            }
+            entries += 1;
+            synced.added += 1;
+            done = done.and(self.put(key, value));
+        }
+        done = done.and(self.delete_all(&mut stale));
+        done.map(|()| synced)
     }
 
     /// What the map says now.
@@ -202,29 +215,39 @@ impl<M> Table<M> {
         self.map.entries().map_err(RedirectError::map(self.name))
     }
 
+    fn put<K, V>(&mut self, key: &K, value: &V) -> Result<(), RedirectError>
+    where
+        M: Entries<K, V>,
+    {
+        self.map.put(key, value).map_err(|error| {
+            if is_full(&error) {
+                self.full()
+            } else {
+                RedirectError::map(self.name)(error)
+            }
+        })
+    }
+
     fn delete_all<K, V>(&mut self, stale: &mut Vec<K>) -> Result<(), RedirectError>
     where
         M: Entries<K, V>,
     {
+        let mut done = Ok(());
         for key in stale.drain(..) {
             match self.map.delete(&key) {
                 Ok(()) => {}
                 // Gone already, which is what was wanted.
                 Err(error) if errno(&error) == Some(libc::ENOENT) => {}
-                Err(error) => return Err(RedirectError::map(self.name)(error)),
+                Err(error) => done = done.and(Err(RedirectError::map(self.name)(error))),
             }
         }
-        Ok(())
+        done
     }
 
-    fn error(&self, error: MapError) -> RedirectError {
-        if is_full(&error) {
-            RedirectError::MapFull {
-                map: self.name,
-                capacity: self.capacity,
-            }
-        } else {
-            RedirectError::map(self.name)(error)
+    fn full(&self) -> RedirectError {
+        RedirectError::MapFull {
+            map: self.name,
+            capacity: self.capacity,
         }
     }
 }

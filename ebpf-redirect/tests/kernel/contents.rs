@@ -124,9 +124,10 @@ fn every_map_is_kept_in_step() {
 #[test]
 fn a_full_map_is_named_and_what_was_covered_stays_covered() {
     let mut s = Sandbox::with(|options| {
-        options.capacities.insert("COVERED".into(), 3);
+        // One more for the tries, of which one entry stays free.
+        options.capacities.insert("COVERED".into(), 4);
         options.capacities.insert("PEERS".into(), 2);
-        options.capacities.insert("IPCACHE".into(), 2);
+        options.capacities.insert("IPCACHE".into(), 3);
     });
     let uplink = s.uplink();
     let covered = |range: std::ops::Range<u8>| -> BTreeSet<Prefix> {
@@ -179,6 +180,63 @@ fn a_full_map_is_named_and_what_was_covered_stays_covered() {
         ),
         "{refused:?}"
     );
+}
+
+#[test]
+fn what_changed_is_written_though_others_find_no_room() {
+    let mut s = Sandbox::with(|options| {
+        options.capacities.insert("IPCACHE".into(), 4);
+        options.capacities.insert("PEERS".into(), 3);
+    });
+    let r = &mut s.redirect;
+    let is_full = |result| matches!(result, Err(RedirectError::MapFull { capacity: 3, .. }));
+    let ipcache = |peers: &[(u8, u32)]| -> BTreeMap<Prefix, IpcacheEntry> {
+        peers
+            .iter()
+            .map(|&(n, peer)| (net(&format!("10.{n}.0.0/16")), entry(peer)))
+            .collect()
+    };
+    let start = [(2, 1), (3, 1), (4, 1)];
+    r.sync_ipcache(&ipcache(&start)).expect("room for three");
+    // What finds no room comes before and behind what changes.
+    assert!(is_full(r.sync_ipcache(&ipcache(&[
+        (1, 1),
+        (2, 1),
+        (3, 2),
+        (4, 2),
+        (5, 1)
+    ]))));
+    let held = ipcache(&[(2, 1), (3, 2), (4, 2)]);
+    assert_eq!(r.sync_ipcache(&held).expect("synced"), synced(0, 0, 0));
+    // What is stale goes, and makes room for one of two.
+    assert!(is_full(r.sync_ipcache(&ipcache(&[
+        (1, 1),
+        (3, 2),
+        (4, 3),
+        (5, 1)
+    ]))));
+    let held = ipcache(&[(1, 1), (3, 2), (4, 3)]);
+    assert_eq!(r.sync_ipcache(&held).expect("synced"), synced(0, 0, 0));
+
+    let peers = |phases: &[(u32, u32)]| -> BTreeMap<u32, Peer> {
+        phases
+            .iter()
+            .map(|&(n, phase)| {
+                (
+                    n,
+                    Peer {
+                        phase,
+                        ..Peer::default()
+                    },
+                )
+            })
+            .collect()
+    };
+    r.sync_peers(&peers(&[(2, 1), (3, 1), (4, 1)]))
+        .expect("room for three");
+    assert!(is_full(r.sync_peers(&peers(&[(1, 1), (2, 2), (3, 1), (4, 2)]))));
+    let held = peers(&[(2, 2), (3, 1), (4, 2)]);
+    assert_eq!(r.sync_peers(&held).expect("synced"), synced(0, 0, 0));
 }
 
 #[test]

@@ -414,7 +414,7 @@ fn a_device_that_is_not_known_is_closed() {
                 for bytes in [frame.ethernet(), frame.ip()] {
                     assert_eq!(
                         s.run(Hook::ToNetwork, &bytes, uplink),
-                        Outcome::Dropped(DropReason::NoDevice)
+                        Outcome::Dropped(DropReason::UnknownDevice)
                     );
                 }
             }

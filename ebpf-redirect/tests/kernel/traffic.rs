@@ -194,7 +194,7 @@ fn lanes_datagrams_are_known_by_their_socket_also_when_segmented() {
     // The drop may be an error here.
     let _ = other.send_to(&[4; 100], to);
     assert_eq!(pair.a.counted(Counter::ExemptHost).packets, 1);
-    assert!(dropped(&pair.a, DropReason::NoDevice));
+    assert!(dropped(&pair.a, DropReason::UnknownDevice));
 }
 
 fn dropped(node: &Node, reason: DropReason) -> bool {
