@@ -13,6 +13,7 @@ mod run;
 mod stats;
 mod wait;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender, SyncSender};
 use std::thread::JoinHandle;
@@ -191,6 +192,14 @@ impl Lane {
     /// [`LaneError::BadPeer`] when it is not known or has no endpoint, or [`LaneError::Stopped`].
     pub fn connect(&self, peer: &PublicKey) -> Result<(), LaneError> {
         self.ask(|reply| Command::Connect(*peer, reply))?
+    }
+
+    /// Changes the own addresses of control messages, [`LaneConfig::control`].
+    ///
+    /// # Errors
+    /// [`LaneError::Stopped`].
+    pub fn set_control(&self, control: Vec<SocketAddr>) -> Result<(), LaneError> {
+        self.ask(|reply| Command::SetControl(control, reply))
     }
 
     /// Sends a control message to the peer through the tunnel; it may be lost. At most 1,024 bytes.

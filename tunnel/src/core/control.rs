@@ -30,6 +30,11 @@ pub(super) fn message<'a>(packet: &'a [u8], own: &[SocketAddr]) -> Option<(Socke
 }
 
 impl Core {
+    /// The own addresses from now on.
+    pub(crate) fn set_control(&mut self, control: Vec<SocketAddr>) {
+        self.control = control;
+    }
+
     /// Whether a control message can be addressed to the peer.
     pub(crate) fn control_way(&mut self, id: PeerId) -> Option<(SocketAddr, SocketAddr)> {
         let to = self.peers.peer(id).control?;

@@ -1,5 +1,6 @@
 //! What the owner's handle asks of the lane's thread.
 
+use std::net::SocketAddr;
 use std::sync::mpsc::SyncSender;
 
 use x25519_dalek::PublicKey;
@@ -15,6 +16,7 @@ pub(super) enum Command {
     ChangePeer(Box<PeerChange>, Reply<Result<(), LaneError>>),
     RemovePeer(PublicKey, Reply<bool>),
     Connect(PublicKey, Reply<Result<(), LaneError>>),
+    SetControl(Vec<SocketAddr>, Reply<()>),
     SendControl(PublicKey, Vec<u8>, Reply<Result<(), LaneError>>),
     Stats(Reply<LaneStats>),
     Stop { destroy: bool },

@@ -194,6 +194,10 @@ impl Runner {
                 Command::Connect(key, reply) => {
                     let _ = reply.send(self.core.connect(&key, Instant::now(), &mut self.edges));
                 }
+                Command::SetControl(control, reply) => {
+                    self.core.set_control(control);
+                    let _ = reply.send(());
+                }
                 Command::SendControl(key, payload, reply) => {
                     let _ = reply.send(self.send_control(&key, &payload));
                 }

@@ -201,6 +201,24 @@ fn only_the_nodes_own_control_address_is_listened_to() {
 }
 
 #[test]
+fn a_control_message_to_a_new_own_address_is_heard() {
+    let (mut a, mut b) = friends();
+    let own = SocketAddr::new([10, 0, 2, 253].into(), CONTROL_PORT);
+    b.core.set_control(vec![own]);
+    let mut packet = vec![0; 100];
+    let from = SocketAddr::new([10, 0, 1, 254].into(), CONTROL_PORT);
+    let length = crate::packet::datagram::build(from, own, b"moved?", &mut packet).expect("fits");
+    a.tun(VnetHdr::default(), &packet[..length]);
+    settle(&mut a, &mut b);
+    assert!(
+        b.edges
+            .events
+            .iter()
+            .any(|event| matches!(event, LaneEventKind::Control { .. }))
+    );
+}
+
+#[test]
 fn a_pod_of_the_peer_cannot_speak_for_its_node() {
     let (mut a, mut b) = friends();
     let to = SocketAddr::new([10, 0, 2, 254].into(), CONTROL_PORT);
