@@ -1,9 +1,9 @@
 //! Puts the desired state into the kernel: maps, programs, the fence.
 //!
 //! Order: verdicts and pods, ipcache, lanes, peers, covered prefixes and flags, then programs; last
-//! the fence. Programs go before what they need goes: devices that left are detached first. A step that
-//! fails does not stop the later ones, since each closes something; what failed is tried again with
-//! the next change or tick.
+//! the fence. Once ciphertext is sent to anybody, unknown addresses are closed while entries are on their way.
+//! Programs go before what they need goes: devices that left are detached first. A step that fails does not
+//! stop the later ones, since each closes something; what failed is tried again with the next change or tick.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -27,6 +27,9 @@ pub enum KernelError {
     /// The fence.
     #[error(transparent)]
     Fence(#[from] FenceError),
+    /// Somebody flushed the rules.
+    #[error("somebody took the nftables table {} away; it is put back", fence::TABLE)]
+    FenceGone,
 }
 
 /// The devices of this node by what they are to the programs.
@@ -40,6 +43,8 @@ pub struct Devices {
     pub uplinks: BTreeMap<u32, [u8; 6]>,
     /// All that are known: pods, TUNs, uplinks, and bridges of pods.
     pub known: BTreeSet<u32>,
+    /// Bridges of pods that an uplink is a port of as well.
+    pub mixed: BTreeSet<u32>,
 }
 
 impl Devices {
@@ -50,8 +55,13 @@ impl Devices {
             .into_iter()
             .filter_map(|index| Some((index, tables.links.get(&index)?.mac.unwrap_or_default())))
             .collect();
-        let known = tables
-            .pod_bridges(&pods)
+        let bridges = tables.pod_bridges(&pods);
+        let mixed = uplinks
+            .keys()
+            .filter_map(|port| tables.links.get(port)?.controller)
+            .filter(|controller| bridges.contains(controller))
+            .collect();
+        let known = bridges
             .into_iter()
             .chain(pods.iter().copied())
             .chain(tuns.iter().copied())
@@ -62,15 +72,22 @@ impl Devices {
             tuns,
             uplinks,
             known,
+            mixed,
         }
     }
 
+    /// Devices that lead to nobody but this node's own pods and lanes.
+    pub fn own(&self) -> BTreeSet<u32> {
+        let mut own = self.passable(&BTreeSet::new());
+        own.retain(|index| !self.mixed.contains(index));
+        own
+    }
+
     /// Devices that covered traffic may leave by: no uplink before its guard is attached.
-    fn passable(&self, attached: &BTreeSet<(Hook, u32)>) -> BTreeSet<u32> {
-        let guarded = |index: &u32| attached.contains(&(Hook::ToNetwork, *index));
+    fn passable(&self, guarded: &BTreeSet<u32>) -> BTreeSet<u32> {
         let known = self.known.iter().copied();
         known
-            .filter(|index| !self.uplinks.contains_key(index) || guarded(index))
+            .filter(|index| !self.uplinks.contains_key(index) || guarded.contains(index))
             .collect()
     }
 
@@ -124,6 +141,8 @@ impl Kernel {
             failed.note(self.redirect.detach(*hook, *index));
         }
         let redirect = &mut self.redirect;
+        let before = redirect.config();
+        failed.note(before.and_then(|before| redirect.set_config(meanwhile(desired, before))));
         failed.note(redirect.sync_verdicts(&desired.verdicts));
         failed.note(redirect.sync_pods(&desired.pods));
         failed.note(redirect.sync_pod_addresses(&desired.pod_addresses));
@@ -149,7 +168,7 @@ impl Kernel {
         failed.note(redirect.sync_lane_cookies(&cookies));
         failed.note(redirect.sync_lanes(&slots));
         known &= failed.note(redirect.sync_peers(&desired.peers));
-        failed.note(
+        known &= failed.note(
             redirect.sync_covered(
                 &desired
                     .covered
@@ -160,17 +179,25 @@ impl Kernel {
         );
         failed.note(redirect.set_config(config(desired, known)));
         let attached = redirect.attached();
-        for (hook, index) in hooks.difference(&attached) {
+        let mut guarded = BTreeSet::new();
+        for (hook, index) in &hooks {
+            // The fence lets pass what guards guard, so they are looked at each time; few devices have one.
+            if *hook != Hook::ToNetwork && attached.contains(&(*hook, *index)) {
+                continue;
+            }
+            let attached = redirect.attach(*hook, *index);
             // A device that went while we worked is not there to be guarded; netlink tells next.
-            match redirect.attach(*hook, *index) {
-                Err(RedirectError::NoDevice(_)) => {}
-                result => _ = failed.note(result),
+            if matches!(attached, Err(RedirectError::NoDevice(_))) {
+                continue;
+            }
+            if failed.note(attached) && *hook == Hook::ToNetwork {
+                guarded.insert(*index);
             }
         }
         let fence = Fence {
             covered: desired.covered.clone(),
             nodes: other_nodes(desired),
-            known_devices: devices.passable(&self.redirect.attached()),
+            known_devices: devices.passable(&guarded),
         };
         if self.fence.as_ref() != Some(&fence) {
             match fence::apply(&fence) {
@@ -218,6 +245,14 @@ impl Kernel {
         Ok((self.redirect.drops()?, self.redirect.counters()?))
     }
 
+    /// Packets that the fence dropped, once it stands. One that is gone is put up again by [`Kernel::apply`].
+    pub fn fence_dropped(&mut self) -> Result<Option<u64>, KernelError> {
+        match fence::dropped_packets()? {
+            None if self.fence.take().is_some() => Err(KernelError::FenceGone),
+            packets => Ok(packets),
+        }
+    }
+
     /// The gauge of a slot's queue, for the lane in it.
     pub fn gauge(&self, slot: u32) -> Box<dyn QueueGauge> {
         Box::new(Gauge(self.redirect.queue(slot)))
@@ -238,11 +273,6 @@ pub fn remove_left(pin_dir: &Path) -> Result<(), KernelError> {
     Redirect::remove_all(pin_dir)?;
     fence::remove()?;
     Ok(())
-}
-
-/// Packets that the fence dropped.
-pub fn fence_dropped() -> Option<u64> {
-    fence::dropped_packets().ok().flatten()
 }
 
 struct Gauge(QueueCell);
@@ -281,6 +311,14 @@ fn config(desired: &DesiredState, all_known: bool) -> abi::Config {
     abi::Config {
         flags: desired.config.flags | closed,
         ..desired.config
+    }
+}
+
+/// The flags while the maps change.
+fn meanwhile(desired: &DesiredState, before: abi::Config) -> abi::Config {
+    abi::Config {
+        flags: before.flags | config(desired, false).flags & abi::CONFIG_DROP_UNKNOWN,
+        ..before
     }
 }
 
@@ -336,8 +374,17 @@ mod tests {
             (Hook::ToNetwork, 2),
         ];
         assert_eq!(devices.hooks(), BTreeSet::from(expected));
-        assert_eq!(devices.passable(&expected.into()), BTreeSet::from([2, 3, 4, 6]));
+        assert_eq!(
+            devices.passable(&BTreeSet::from([2])),
+            BTreeSet::from([2, 3, 4, 6])
+        );
         assert_eq!(devices.passable(&BTreeSet::new()), BTreeSet::from([3, 4, 6]));
+        assert_eq!(devices.own(), BTreeSet::from([3, 4, 6]));
+
+        // Without a guard on its port, a bridge that leads out is a way out.
+        tables.links.insert(2, link("eth0", LinkKind::Other, Some(3)));
+        let devices = Devices::sort(&tables, BTreeSet::from([4]), BTreeSet::from([6]));
+        assert_eq!(devices.own(), BTreeSet::from([4, 6]));
     }
 
     #[test]
@@ -354,5 +401,31 @@ mod tests {
             assert_eq!(drops(&desired, false), closed);
             assert!(!drops(&desired, true));
         }
+    }
+
+    #[test]
+    fn unknown_addresses_are_closed_before_the_entries_that_close_them_change() {
+        let mut desired = DesiredState::default();
+        let before = abi::Config {
+            abi_version: abi::ABI_VERSION,
+            flags: abi::CONFIG_ENFORCE,
+        };
+        assert_eq!(meanwhile(&desired, before), before);
+        let closed = abi::CONFIG_ENFORCE | abi::CONFIG_DROP_UNKNOWN;
+        desired.config.flags = abi::CONFIG_DROP_UNKNOWN;
+        assert_eq!(meanwhile(&desired, before).flags, closed);
+        desired.config.flags = 0;
+        let peer = abi::Peer {
+            phase: abi::PHASE_SENDING,
+            ..Default::default()
+        };
+        desired.peers.insert(1, peer);
+        assert_eq!(meanwhile(&desired, before).flags, closed);
+        // What was closed before stays so until the new flags are written.
+        let shut = abi::Config {
+            flags: closed,
+            ..before
+        };
+        assert_eq!(meanwhile(&DesiredState::default(), shut), shut);
     }
 }

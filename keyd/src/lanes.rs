@@ -57,6 +57,7 @@ pub struct Lanes {
 
 struct Running {
     lane: Lane,
+    control: Vec<SocketAddr>,
     peers: BTreeMap<[u8; 32], PeerConfig>,
 }
 
@@ -106,6 +107,7 @@ impl Lanes {
             seat.slot,
             Running {
                 lane,
+                control: control.to_vec(),
                 peers: BTreeMap::new(),
             },
         );
@@ -130,6 +132,19 @@ impl Lanes {
             }
         }
         running.peers = desired;
+        Ok(())
+    }
+
+    /// Makes this node's addresses with the control port these, for every lane.
+    pub fn sync_control(&mut self, control: &[SocketAddr]) -> Result<(), LaneError> {
+        for running in self
+            .running
+            .values_mut()
+            .filter(|running| running.control != control)
+        {
+            running.lane.set_control(control.to_vec())?;
+            running.control = control.to_vec();
+        }
         Ok(())
     }
 

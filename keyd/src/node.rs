@@ -3,14 +3,17 @@
 //! Stages: 1. wait for news (objects, links and routes, lanes, pairs' timers, the second's tick),
 //! 2. compute the desired state, 3. note on disk what must survive, 4. put it in force: lanes, kernel,
 //! WireGuard peers, 5. tell the pairs what is in force and do what they ask, until they ask for no
-//! further change, 6. publish. Before the first complete snapshot nothing is written; what an earlier
-//! process pinned stays in force all along. When the last pair is Off everything is taken away again.
+//! further change, 6. publish. What cannot be noted is not put in force. Before the first complete snapshot
+//! nothing is written but the fallback's fence; what an earlier process pinned stays in force all along. When
+//! the last pair is Off everything is taken away again.
 
+mod fallback;
 mod force;
 mod generation;
 mod numbers;
 mod pairs;
 mod saying;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -19,6 +22,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use hauberk_api::NodeTunnel;
 use hauberk_tunnel::{LaneEvent, LaneEventKind, x25519};
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,7 +33,7 @@ use crate::compute::{self, DesiredState, Local, LocalGeneration, PeerOwner, Reas
 use crate::control_message::ControlMessage;
 use crate::kernel::Kernel;
 use crate::lanes::{self, Lanes};
-use crate::memory::Memory;
+use crate::memory::{Memory, MemoryError};
 use crate::options::{NodeOptions, SourceSpec};
 use crate::pair::{Action, Input, Phase};
 use crate::report::NodeReport;
@@ -37,33 +41,27 @@ use crate::snapshot::Snapshot;
 use crate::source::{Source, Update};
 use crate::sysctl::Liberal;
 use crate::wiring::Wiring;
-use crate::{keyfile, preflight, serve};
+use crate::{preflight, serve};
 
+use fallback::Fallback;
 use pairs::{Actions, Pairs};
 
 /// Events of links and routes come in swarms; so long they are gathered before the tables are read.
 const GATHER: Duration = Duration::from_millis(20);
 /// Order of programs, numbers and unresolved pods are looked at this often.
 const TICK: Duration = Duration::from_secs(1);
-/// The fence's count costs a process, so it is read every so many ticks.
-const FENCE_TICKS: u64 = 10;
 /// Pairs go through at most their four phases in one go.
 const MAX_ROUNDS: usize = 8;
-/// A displaced program stays in the condition this long.
-const DISPLACED_SHOWN: Duration = Duration::from_secs(60);
-
 /// Runs the node until SIGTERM or SIGINT. With encryption on the programs, maps and TUNs stay, so that
 /// covered traffic is dropped until the next start.
 pub async fn run(options: NodeOptions) -> anyhow::Result<()> {
-    preflight::check(&options)?;
+    let _alone = preflight::directories(&options)?;
+    let memory = Memory::load(&options.memory_dir)?;
+    let pin_dir = options.pin_dir.clone();
+    let opened = Node::open(options, memory.clone()).await;
+    let mut node = opened.inspect_err(|_| Fallback::new(&pin_dir).close_all(&memory))?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
-    let (reports, served) = watch::channel(Arc::new(NodeReport {
-        name: options.node.clone(),
-        ..Default::default()
-    }));
-    serve::start(&options.listen(), served).await?;
-    let mut node = Node::open(options, reports).await?;
     let outcome = tokio::select! {
         outcome = node.work() => outcome,
         _ = terminate.recv() => Ok(()),
@@ -89,17 +87,25 @@ struct Node {
     generations: Vec<LocalGeneration>,
     /// Loaded while some pair is not Off.
     kernel: Option<Kernel>,
+    fallback: Fallback,
+    /// What was put in force last.
     desired: Option<DesiredState>,
+    /// What is to be said of this node, but for [`Node::failures`].
+    tunnel: Option<NodeTunnel>,
     /// Covered prefixes, as last known.
     covered: BTreeSet<IpNet>,
     /// Nothing of an earlier process is left, as far as this one knows.
     clean: bool,
     not_ready: Option<String>,
     failures: Vec<String>,
+    /// Places where the order of programs cannot be checked.
+    unmended: Vec<String>,
+    /// Faults that were mended, by their reason, and until when they are shown.
+    mended: BTreeMap<&'static str, (String, Instant)>,
     /// The reasons that the last desired state was computed with.
     said: Vec<Reason>,
-    displaced_until: Option<Instant>,
     reread_due: bool,
+    serves: bool,
     fence_drops: u64,
     ticks: u64,
     state_written: Vec<u8>,
@@ -114,11 +120,14 @@ enum News {
 }
 
 impl Node {
-    async fn open(options: NodeOptions, reports: watch::Sender<Arc<NodeReport>>) -> anyhow::Result<Self> {
+    async fn open(options: NodeOptions, memory: Memory) -> anyhow::Result<Self> {
+        preflight::check(&options)?;
         let SourceSpec::Dir(directory) = &options.source;
         let (source, updates) = Source::dir(directory)?;
-        let memory = Memory::load(&options.memory_dir)?;
-        keyfile::KeyFile::load(&options.state_dir)?;
+        let (reports, _) = watch::channel(Arc::new(NodeReport {
+            name: options.node.clone(),
+            ..Default::default()
+        }));
         let (lanes, events) = Lanes::new(options.uapi_dir.clone());
         Ok(Self {
             wiring: Wiring::open().await?,
@@ -127,14 +136,18 @@ impl Node {
             pairs: Pairs::new(RandomState::new().build_hasher().finish() | 1),
             generations: Vec::new(),
             kernel: None,
+            fallback: Fallback::new(&options.pin_dir),
             desired: None,
+            tunnel: None,
             covered: BTreeSet::new(),
             clean: false,
             not_ready: None,
             failures: Vec::new(),
+            unmended: Vec::new(),
+            mended: BTreeMap::new(),
             said: Vec::new(),
-            displaced_until: None,
             reread_due: false,
+            serves: false,
             fence_drops: 0,
             ticks: 0,
             state_written: Vec::new(),
@@ -151,10 +164,12 @@ impl Node {
     async fn work(&mut self) -> anyhow::Result<()> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Where lanes cannot be had, what was encrypted is closed first.
+        // Whatever keeps keyd from going on, what was encrypted is closed first.
         let settled = self.settle(Actions::new()).await;
         preflight::tun()?;
         settled?;
+        serve::start(&self.options.listen(), self.reports.subscribe()).await?;
+        self.serves = true;
         loop {
             let timer = self.pairs.deadline().map(tokio::time::Instant::from_std);
             let news = tokio::select! {
@@ -171,7 +186,9 @@ impl Node {
                 News::Objects => self.settle(Actions::new()).await?,
                 News::Wiring => {
                     tokio::time::sleep(GATHER).await;
-                    if self.reread().await {
+                    // A device that was away for a moment may be back as it was, but without programs.
+                    let mended = self.mend_programs();
+                    if self.reread().await || mended {
                         self.settle(Actions::new()).await?;
                     }
                 }
@@ -212,25 +229,38 @@ impl Node {
     async fn settle(&mut self, mut actions: Actions) -> anyhow::Result<()> {
         for _ in 0..MAX_ROUNDS {
             let applying = self.perform(actions);
-            let Some(mut desired) = self.compute() else { break };
             self.failures.clear();
-            if let Tunnel::Up { lanes, listen_port } = desired.tunnel {
-                match self.bring_up(lanes, listen_port).await {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        let Some(again) = self.compute() else { break };
-                        desired = again;
-                    }
-                    Err(error) => {
-                        self.close(&desired).await;
-                        return Err(error);
-                    }
+            let Some(mut desired) = self.compute() else {
+                self.fall_back();
+                break;
+            };
+            let brought_up = match desired.tunnel {
+                Tunnel::Up { lanes, listen_port } => self.bring_up(lanes, listen_port).await,
+                Tunnel::Down => Ok(false),
+            };
+            let noted = match brought_up.map_err(|error| error.downcast::<MemoryError>()) {
+                Ok(false) => self.note(),
+                Ok(true) => {
+                    let Some(again) = self.compute() else {
+                        self.fall_back();
+                        break;
+                    };
+                    desired = again;
+                    self.note()
                 }
-                self.note()?;
-                self.put_in_force(&desired);
-            } else {
-                self.note()?;
-                self.take_away().await;
+                Err(Ok(error)) => Err(error),
+                Err(Err(error)) => {
+                    self.close(&desired).await;
+                    return Err(error);
+                }
+            };
+            if let Err(error) = noted {
+                self.hold(desired, error);
+                break;
+            }
+            match desired.tunnel {
+                Tunnel::Up { .. } => self.put_in_force(&desired),
+                Tunnel::Down => self.take_away().await,
             }
             let now = Instant::now();
             actions = self.pairs.learn(&desired, &self.memory, now);
@@ -240,6 +270,7 @@ impl Node {
                     actions.extend(self.pairs.tell(&name, Input::Applied(phase), now));
                 }
             }
+            self.tunnel = Some(desired.publish.clone());
             self.desired = Some(desired);
             if !actions
                 .iter()
@@ -254,7 +285,7 @@ impl Node {
     }
 
     /// Writes what must survive to disk, before it is put in force.
-    fn note(&mut self) -> anyhow::Result<()> {
+    fn note(&mut self) -> Result<(), MemoryError> {
         if self.noted != self.memory {
             self.memory.save(&self.options.memory_dir)?;
             self.noted = self.memory.clone();
@@ -277,8 +308,8 @@ impl Node {
                     tracing::warn!(%reason, "not ready");
                 }
                 self.not_ready = Some(reason.reason().to_owned());
-                if let Some(desired) = &mut self.desired {
-                    conditions::set_not_ready(&mut desired.publish, &reason);
+                if let Some(tunnel) = &mut self.tunnel {
+                    conditions::set_not_ready(tunnel, &reason);
                 }
                 None
             }
@@ -421,41 +452,19 @@ impl Node {
         })
     }
 
-    /// The second's tick: what nobody tells by itself.
-    async fn look_around(&mut self) -> anyhow::Result<()> {
-        self.ticks += 1;
-        let mut again = !self.failures.is_empty() || !self.lanes.reap().is_empty();
-        let (displaced, unmended) = self.kernel.as_mut().map(Kernel::mend_order).unwrap_or_default();
-        if !displaced.is_empty() {
-            tracing::warn!(
-                ?displaced,
-                "foreign programs stood before keyd's; keyd's are first again"
-            );
-            self.displaced_until = Some(Instant::now() + DISPLACED_SHOWN);
-            again = true;
-        }
-        again |= self.reread_due && self.reread().await;
-        let update = self.updates.borrow().clone();
-        again |= self.reasons(&update) != self.said;
-        self.wiring
-            .resolve_missing(&self.own_pod_addresses(&update.snapshot))
-            .await;
-        if again {
-            self.settle(Actions::new()).await?;
-        }
-        for failure in unmended {
-            tracing::error!(failure, "the order of programs cannot be checked");
-            self.failures.push(failure);
-        }
-        self.report();
-        Ok(())
+    /// Whether the encryption of this node is up.
+    fn is_up(&self) -> bool {
+        let desired = self.desired.as_ref();
+        desired.is_some_and(|desired| desired.tunnel != Tunnel::Down)
     }
 
     /// Ends the lanes. Everything else stays in force: what is covered is dropped, not sent in clear.
     fn stop(&mut self) {
         self.lanes.stop_all();
         self.report_stopped();
-        if let crate::options::Listen::Unix(path) = self.options.listen() {
+        if let crate::options::Listen::Unix(path) = self.options.listen()
+            && self.serves
+        {
             let _ = std::fs::remove_file(path);
         }
         tracing::info!("stopped");

@@ -1,7 +1,7 @@
 //! Checks at the start that save an operator a puzzle later: each failure is one line that says
 //! what is missing and what to do.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,9 @@ pub enum PreflightError {
     /// The kernel has no TUN.
     #[error("no TUN: /dev/net/tun cannot be opened; load the module `tun`, or use a kernel with CONFIG_TUN")]
     Tun(#[source] io::Error),
+    /// Another keyd keeps this node.
+    #[error("another keyd runs with --state-dir {}", .0.display())]
+    Running(PathBuf),
     /// A directory cannot be used.
     #[error("cannot use {} ({flag})", path.display())]
     Directory {
@@ -35,9 +38,15 @@ pub enum PreflightError {
     },
 }
 
-/// Checks capabilities, kernel, pin directory, and the directories of the node, which are made if absent.
+/// Checks capabilities, kernel and pin directory.
 pub fn check(options: &NodeOptions) -> Result<(), PreflightError> {
     requirements::check(&options.pin_dir)?;
+    Ok(())
+}
+
+/// Makes the node's directories where they are absent, and takes them for this process alone until the file is
+/// dropped: of two that settle the same node each would undo what the other did.
+pub fn directories(options: &NodeOptions) -> Result<File, PreflightError> {
     let state = &options.state_dir;
     if !in_memory("--state-dir", state)? {
         tracing::warn!(path = %state.display(), "--state-dir is not on tmpfs: private keys reach a disk");
@@ -46,7 +55,20 @@ pub fn check(options: &NodeOptions) -> Result<(), PreflightError> {
     if in_memory("--memory-dir", memory)? {
         tracing::warn!(path = %memory.display(), "--memory-dir is on tmpfs: phases do not survive a reboot");
     }
-    Ok(())
+    let lock = File::create(state.join("lock"));
+    let taken = lock.and_then(|lock| match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(source)) => Err(source),
+    });
+    match taken {
+        Ok(lock) => lock.ok_or_else(|| PreflightError::Running(state.clone())),
+        Err(source) => Err(PreflightError::Directory {
+            flag: "--state-dir",
+            path: state.clone(),
+            source,
+        }),
+    }
 }
 
 /// Checks that there is TUN.

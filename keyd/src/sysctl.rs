@@ -114,6 +114,21 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_that_appears_late_or_is_reset_is_set_and_its_first_value_comes_back() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let liberal = liberal(dir.path(), "0\n");
+        fs::remove_file(&liberal.setting).expect("conntrack is not loaded yet");
+        liberal.set().expect("nothing to do");
+        for reset in ["0\n", "2\n"] {
+            fs::write(&liberal.setting, reset).expect("loaded, or reset");
+            liberal.set().expect("set");
+            assert_eq!(fs::read_to_string(&liberal.setting).expect("readable"), "1");
+        }
+        assert!(liberal.restore().expect("restored"));
+        assert_eq!(fs::read_to_string(&liberal.setting).expect("readable"), "0");
+    }
+
+    #[test]
     fn a_kernel_without_conntrack_has_nothing_to_set() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let liberal = Liberal {

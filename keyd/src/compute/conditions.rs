@@ -13,6 +13,8 @@ use crate::snapshot::{Claims, Snapshot};
 
 /// Reason of `Encrypted` when the flag is off and no pair encrypts; the controller sums up by it.
 pub const OFF: &str = "Off";
+/// Reason where something that was computed is not in force.
+pub const NOT_IN_FORCE: &str = "NotInForce";
 /// So many names are written out in a message.
 const NAMES: usize = 8;
 
@@ -91,6 +93,25 @@ pub fn set_not_ready(tunnel: &mut NodeTunnel, reason: &NotReady) {
     let conditions = tunnel.status.iter_mut().flat_map(|status| &mut status.conditions);
     for ready in conditions.filter(|found| found.type_ == condition::READY) {
         *ready = condition(condition::READY, false, reason.reason(), reason.to_string());
+    }
+}
+
+/// Notes what is not in force of what the conditions were made from.
+pub fn set_not_in_force(tunnel: &mut NodeTunnel, failures: &[String]) {
+    if failures.is_empty() {
+        return;
+    }
+    let message = listed(failures.iter().map(String::as_str));
+    for found in tunnel.status.iter_mut().flat_map(|status| &mut status.conditions) {
+        let kind = found.type_.as_str();
+        // A node that encrypts nothing is off whatever else it fails at.
+        if kind == condition::READY || kind == condition::ENCRYPTED && found.reason != OFF {
+            *found = condition(&found.type_, false, NOT_IN_FORCE, message.clone());
+        } else if kind == condition::DEGRADED && found.status == "True" {
+            found.message = format!("{}; {NOT_IN_FORCE}: {message}", found.message);
+        } else if kind == condition::DEGRADED {
+            *found = condition(condition::DEGRADED, true, NOT_IN_FORCE, message.clone());
+        }
     }
 }
 
@@ -207,5 +228,52 @@ fn degraded(claims: &Claims, local: &Local, desired: &DesiredState) -> Condition
                 .collect();
             condition(condition::DEGRADED, true, first.reason, all.join("; "))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_fails_is_neither_ready_nor_encrypted_and_one_that_is_off_stays_off() {
+        let mut tunnel = NodeTunnel::new("a", NodeTunnelSpec::default());
+        let say = |encrypted| NodeTunnelStatus {
+            conditions: vec![
+                ready(),
+                encrypted,
+                condition(
+                    condition::DEGRADED,
+                    true,
+                    "AddressConflict",
+                    "two have it".to_owned(),
+                ),
+            ],
+        };
+        tunnel.status = Some(say(condition(
+            condition::ENCRYPTED,
+            true,
+            "AllPairsStrict",
+            String::new(),
+        )));
+        let before = tunnel.clone();
+        set_not_in_force(&mut tunnel, &[]);
+        assert_eq!(tunnel, before);
+        let failures = ["the map IPCACHE is full".to_owned()];
+        set_not_in_force(&mut tunnel, &failures);
+        let says = |tunnel: &NodeTunnel, kind: &str| {
+            let found = tunnel.condition(kind).expect("it is said");
+            (found.status.clone(), found.reason.clone(), found.message.clone())
+        };
+        for kind in [condition::READY, condition::ENCRYPTED] {
+            let (status, reason, message) = says(&tunnel, kind);
+            assert_eq!((status.as_str(), reason.as_str()), ("False", NOT_IN_FORCE));
+            assert_eq!(message, failures[0]);
+        }
+        let degraded = says(&tunnel, condition::DEGRADED).2;
+        assert_eq!(degraded, "two have it; NotInForce: the map IPCACHE is full");
+        tunnel.status = Some(say(condition(condition::ENCRYPTED, false, OFF, String::new())));
+        set_not_in_force(&mut tunnel, &failures);
+        assert_eq!(says(&tunnel, condition::ENCRYPTED).1, OFF);
     }
 }

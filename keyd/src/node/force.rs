@@ -1,21 +1,23 @@
 //! Brings the encryption of this node up, keeps it in force, and takes it away.
 //!
-//! Up: conntrack liberal, programs loaded, lanes seated; then maps, programs on their devices, fence,
+//! Up: programs loaded, lanes seated; then conntrack liberal, maps, programs on their devices, fence,
 //! WireGuard peers. Away, once the last pair is Off: the same backwards.
 
 use std::net::SocketAddr;
 
 use hauberk_abi::{CONFIG_DROP_UNKNOWN, PHASE_SENDING};
 
-use super::Node;
-use super::generation::{self, GenerationError};
-use crate::compute::{CONTROL_PORT, DesiredState, LaneId};
+use super::fallback::Fallback;
+use super::{Node, generation};
+use crate::compute::{CONTROL_PORT, DesiredState, LaneId, Tunnel};
 use crate::kernel::{self, Devices, Kernel};
-use crate::{conntrack, keyfile, lanes};
+use crate::keyfile::KeyFile;
+use crate::memory::MemoryError;
+use crate::{conntrack, lanes};
 
 impl Node {
-    /// Loads the programs, makes conntrack liberal and starts the lanes that do not run; says whether
-    /// anything of that was to be done.
+    /// Loads the programs and starts the lanes that do not run; says whether anything of that was to be done. A
+    /// [`MemoryError`] among the errors means that the number of a new generation cannot be noted.
     pub(super) async fn bring_up(&mut self, lanes: usize, listen_port: u16) -> anyhow::Result<bool> {
         self.clean = false;
         let slots: usize = self
@@ -26,7 +28,6 @@ impl Node {
         if self.kernel.is_some() && slots > 0 && self.lanes.iter().count() == slots {
             return Ok(false);
         }
-        self.liberal.set()?;
         if self.kernel.is_none() {
             self.kernel = Some(Kernel::open(&self.options.pin_dir, self.options.attach)?);
         }
@@ -35,19 +36,21 @@ impl Node {
         Ok(true)
     }
 
-    fn seat_lanes(&mut self, lanes: usize, listen_port: u16) -> Result<(), GenerationError> {
+    fn seat_lanes(&mut self, lanes: usize, listen_port: u16) -> anyhow::Result<()> {
+        let published = KeyFile::load(&self.options.state_dir)?;
+        let number = published
+            .as_ref()
+            .map_or(self.memory.generation + 1, |keys| keys.generation);
+        if number > self.memory.generation {
+            self.memory.generation = number;
+            self.note()?;
+        }
+        let keys = match published {
+            Some(keys) => keys,
+            None => generation::make(&self.options.state_dir, number, lanes, listen_port)?,
+        };
         let Some(kernel) = &self.kernel else { return Ok(()) };
-        let keys = generation::keys(&self.options, &mut self.memory, lanes, listen_port)?;
-        let update = self.updates.borrow().clone();
-        let own = update.snapshot.nodes.get(&self.options.node);
-        let control: Vec<SocketAddr> = own
-            .map(|node| {
-                node.addresses
-                    .iter()
-                    .map(|address| SocketAddr::new(*address, CONTROL_PORT))
-                    .collect()
-            })
-            .unwrap_or_default();
+        let control = self.control_addresses();
         let mut generation = generation::seat(&keys, &mut self.lanes, kernel, &control)?;
         if let Some(before) = self.generations.iter().find(|before| before.id == generation.id) {
             generation.connected = before.connected.clone();
@@ -62,20 +65,68 @@ impl Node {
         Ok(())
     }
 
-    /// What is left to do when lanes cannot be had: a pair that sends ciphertext stays closed, its packets are
-    /// dropped; where there is none, nothing is left behind.
+    /// This node's own addresses of control messages.
+    fn control_addresses(&self) -> Vec<SocketAddr> {
+        let update = self.updates.borrow();
+        let own = update.snapshot.nodes.get(&self.options.node);
+        let addresses = own.into_iter().flat_map(|node| &node.addresses);
+        addresses
+            .map(|address| SocketAddr::new(*address, CONTROL_PORT))
+            .collect()
+    }
+
+    /// What is left to do when programs or lanes cannot be had: a pair that sends ciphertext stays closed, its
+    /// packets are dropped; where there is none, nothing is left behind.
     pub(super) async fn close(&mut self, desired: &DesiredState) {
         let closed = desired.config.flags & CONFIG_DROP_UNKNOWN != 0
             || desired.peers.values().any(|peer| peer.phase >= PHASE_SENDING);
-        if closed {
+        if !closed {
+            self.take_away().await;
+        } else if self.kernel.is_some() && self.note().is_ok() {
             self.put_in_force(desired);
         } else {
-            self.take_away().await;
+            self.fall_back();
+        }
+    }
+
+    /// What is left to do when nothing can be noted: what is in force stays so, on the devices of now.
+    pub(super) fn hold(&mut self, desired: DesiredState, error: MemoryError) {
+        self.memory = self.noted.clone();
+        if let Some(before) = self.desired.take_if(|before| before.tunnel != Tunnel::Down) {
+            self.put_in_force(&before);
+            self.desired = Some(before);
+        } else {
+            self.fall_back();
+        }
+        let failure = format!(
+            "nothing is changed until it can be noted: {:#}",
+            anyhow::Error::from(error)
+        );
+        tracing::error!(failure, "not in force");
+        self.failures.push(failure);
+        self.tunnel = Some(desired.publish);
+    }
+
+    /// Closes what was encrypted before this process put anything in force.
+    pub(super) fn fall_back(&mut self) {
+        if self.is_up() {
+            return;
+        }
+        let snapshot = self.updates.borrow().snapshot.clone();
+        let pods = self.pod_interfaces(&snapshot).into_values().collect();
+        let devices = Devices::sort(self.wiring.tables(), pods, self.wiring.lane_tuns());
+        if let Err(error) = self.fallback.close(&self.memory, devices.own()) {
+            tracing::error!(%error, "not closed");
+            self.failures.push(error.to_string());
         }
     }
 
     pub(super) fn put_in_force(&mut self, desired: &DesiredState) {
+        let control = self.control_addresses();
         let Some(kernel) = &mut self.kernel else { return };
+        if let Err(error) = self.liberal.set() {
+            self.failures.push(format!("{:#}", anyhow::Error::from(error)));
+        }
         let tuns = self
             .wiring
             .lane_tuns()
@@ -83,7 +134,10 @@ impl Node {
             .chain(self.lanes.iter().map(|(_, lane)| lane.tun_ifindex()));
         let pods = desired.pods.keys().copied().collect();
         let devices = Devices::sort(self.wiring.tables(), pods, tuns.collect());
-        self.failures = kernel.apply(desired, &devices, &self.lanes);
+        self.failures.extend(kernel.apply(desired, &devices, &self.lanes));
+        if let Err(error) = self.lanes.sync_control(&control) {
+            self.failures.push(format!("control addresses of lanes: {error}"));
+        }
         for generation in &self.generations {
             for lane in 0..generation.lanes.len() {
                 let id = LaneId {
@@ -107,6 +161,7 @@ impl Node {
         if self.clean {
             return;
         }
+        self.fallback = Fallback::default();
         let removed = match self.kernel.take() {
             Some(kernel) => kernel.remove(),
             None => kernel::remove_left(&self.options.pin_dir),
@@ -120,7 +175,7 @@ impl Node {
         };
         failures.extend(tuns.err().map(|error| error.to_string()));
         failures.extend(
-            keyfile::KeyFile::remove(&self.options.state_dir)
+            KeyFile::remove(&self.options.state_dir)
                 .err()
                 .map(|error| error.to_string()),
         );

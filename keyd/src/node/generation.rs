@@ -1,6 +1,7 @@
 //! This node's generation of keys: resumed from the key file or made, and its lanes in their seats.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use hauberk_abi::MAX_SLOTS;
 use hauberk_api::{LaneSpec, PublicKey};
@@ -11,8 +12,6 @@ use crate::compute::LocalGeneration;
 use crate::kernel::Kernel;
 use crate::keyfile::{KeyFile, KeyFileError};
 use crate::lanes::{LaneSeat, Lanes};
-use crate::memory::{Memory, MemoryError};
-use crate::options::NodeOptions;
 
 /// Two generations share the slots, so that the next can come up beside this one.
 const SLOTS_PER_GENERATION: u32 = MAX_SLOTS / 2;
@@ -20,9 +19,6 @@ const SLOTS_PER_GENERATION: u32 = MAX_SLOTS / 2;
 /// Why a generation does not come up.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerationError {
-    /// Its keys.
-    #[error(transparent)]
-    Keys(#[from] KeyFileError),
     /// A lane.
     #[error("lane {lane} of generation {generation} does not start")]
     Lane {
@@ -34,36 +30,22 @@ pub enum GenerationError {
         #[source]
         source: LaneError,
     },
-    /// The number of the generation could not be noted.
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
 }
 
-/// The published generation of the key file; without one a new generation with `lanes` lanes.
-pub fn keys(
-    NodeOptions {
-        state_dir,
-        memory_dir,
-        ..
-    }: &NodeOptions,
-    memory: &mut Memory,
+/// Makes the keys of a new generation and stores them. Its number is noted by now: none is used for two sets of
+/// keys.
+pub fn make(
+    state_dir: &Path,
+    generation: u64,
     lanes: usize,
     listen_port: u16,
-) -> Result<KeyFile, GenerationError> {
-    if let Some(keys) = KeyFile::load(state_dir)? {
-        memory.generation = memory.generation.max(keys.generation);
-        return Ok(keys);
-    }
-    let generation = memory.generation + 1;
+) -> Result<KeyFile, KeyFileError> {
     let range = if generation.is_multiple_of(2) {
         0
     } else {
         lanes as u16
     };
     let keys = KeyFile::generate(generation, listen_port.saturating_add(range), lanes)?;
-    // Noted before the keys exist: a number is never used for two sets of keys.
-    memory.generation = generation;
-    memory.save(memory_dir)?;
     keys.store(state_dir)?;
     Ok(keys)
 }

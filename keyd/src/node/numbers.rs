@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hauberk_abi as abi;
+use hauberk_api::{NodeTunnel, condition};
 use hauberk_tunnel::LaneStats;
 
 use super::pairs::Pairs;
@@ -55,21 +56,19 @@ impl Counted {
     }
 }
 
-/// Writes what the desired state says of this node into `report`.
-pub fn fill_state(report: &mut NodeReport, desired: &DesiredState) {
-    let conditions = desired
-        .publish
-        .status
-        .as_ref()
-        .map(|status| status.conditions.as_slice())
-        .unwrap_or_default();
-    if let Some(condition) = conditions.iter().find(|condition| condition.type_ == "Encrypted") {
+/// Writes what this node says of its encryption into `report`.
+pub fn fill_conditions(report: &mut NodeReport, tunnel: &NodeTunnel) {
+    if let Some(condition) = tunnel.condition(condition::ENCRYPTED) {
         report.encrypted = condition.status == "True";
         report.reason = match condition.message.as_str() {
             "" => condition.reason.clone(),
             message => format!("{}: {message}", condition.reason),
         };
     }
+}
+
+/// Writes what the desired state says of this node into `report`.
+pub fn fill_state(report: &mut NodeReport, desired: &DesiredState) {
     report.enforcer = if desired.config.flags & abi::CONFIG_ENFORCE != 0 {
         "Hauberk"
     } else {

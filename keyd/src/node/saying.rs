@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use hauberk_api::NodeTunnel;
+
+use super::Node;
 use super::numbers::{self, Counted};
-use super::{FENCE_TICKS, Node};
-use crate::compute::Reason;
-use crate::kernel::{self, Kernel};
+use crate::compute::{self, Reason, conditions};
+use crate::kernel::Kernel;
 use crate::report::NodeReport;
 use crate::source::Update;
 
 impl Node {
     /// Publishes this node's NodeTunnel, and reports.
     pub(super) fn publish(&mut self) {
-        if let Some(desired) = &self.desired
-            && let Err(error) = self.source.publish_tunnel(&desired.publish)
+        if let Some(tunnel) = self.present_tunnel()
+            && let Err(error) = self.source.publish_tunnel(&tunnel)
         {
             tracing::error!(%error, "NodeTunnel not published");
             self.failures.push(error.to_string());
@@ -36,19 +38,24 @@ impl Node {
             if let Ok((drops, passed)) = kernel.counts() {
                 (counted.drops, counted.passed) = (drops, passed);
             }
-            if self.ticks.is_multiple_of(FENCE_TICKS) {
-                self.fence_drops = kernel::fence_dropped().unwrap_or(self.fence_drops);
-            }
             counted.fence_drops = self.fence_drops;
         }
         counted.fill(&mut report);
         report.programs_displaced = self.kernel.as_ref().map_or(0, Kernel::displaced);
         let update = self.updates.borrow().clone();
-        report.problems = self
-            .reasons(&update)
-            .into_iter()
+        let failures = self.not_in_force();
+        let reasons = self.reasons(&update).into_iter();
+        report.problems = reasons
+            .chain(
+                failures
+                    .iter()
+                    .map(|text| Reason::new(conditions::NOT_IN_FORCE, text.clone())),
+            )
             .map(|reason| format!("{}: {}", reason.reason, reason.message))
             .collect();
+        if let Some(tunnel) = self.present_tunnel() {
+            numbers::fill_conditions(&mut report, &tunnel);
+        }
         if let Some(desired) = &self.desired {
             numbers::fill_state(&mut report, desired);
             numbers::fill_peers(
@@ -59,7 +66,7 @@ impl Node {
                 &counted.lanes,
             );
         }
-        report.ready = self.desired.is_some() && self.not_ready.is_none() && self.failures.is_empty();
+        report.ready = self.desired.is_some() && self.not_ready.is_none() && failures.is_empty();
         if let Some(reason) = &self.not_ready {
             report.reason.clone_from(reason);
         }
@@ -90,20 +97,27 @@ impl Node {
         }
     }
 
-    /// What is wrong with this node now.
+    /// This node's NodeTunnel with what is not in force of it.
+    fn present_tunnel(&self) -> Option<NodeTunnel> {
+        let mut tunnel = self.tunnel.clone()?;
+        conditions::set_not_in_force(&mut tunnel, &self.not_in_force());
+        Some(tunnel)
+    }
+
+    /// What failed, and is tried again.
+    fn not_in_force(&self) -> Vec<String> {
+        self.failures.iter().chain(&self.unmended).cloned().collect()
+    }
+
+    /// What is wrong with this node now, but for what is not in force.
     pub(super) fn reasons(&self, update: &Update) -> Vec<Reason> {
         let manifests = update
             .problems
             .iter()
-            .map(|found| Reason::new("BadManifest", found.to_string()));
-        let failures = self
-            .failures
-            .iter()
-            .map(|text| Reason::new("NotInForce", text.clone()));
-        let displaced = self
-            .displaced_until
-            .filter(|until| Instant::now() < *until)
-            .map(|_| Reason::new("ProgramDisplaced", "a foreign program stood before one of keyd's"));
-        manifests.chain(failures).chain(displaced).collect()
+            .map(|found| Reason::new(compute::BAD_MANIFEST, found.to_string()));
+        let now = Instant::now();
+        let mended = self.mended.iter().filter(|(_, (_, until))| now < *until);
+        let mended = mended.map(|(reason, (text, _))| Reason::new(reason, text.clone()));
+        manifests.chain(mended).collect()
     }
 }
