@@ -37,9 +37,11 @@ lint: ## formatting, clippy, dependencies, documentation
 	@$(MAKE) --no-print-directory deny docs
 
 deny: ## licences, bans and sources of dependencies; advisories where their database can be reached
+	@scripts/setup lint
 	@scripts/deny
 
 docs: ## the crates' documentation without warnings, and the tests that docs/ names
+	@scripts/setup lint
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	@scripts/cited-tests
 

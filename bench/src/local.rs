@@ -8,7 +8,7 @@
 use std::{io, path::PathBuf};
 
 use hauberk_netlab::{
-    CommandPlacement, Lab, LabError, Mesh, Netns, Process,
+    CommandPlacement, Lab, LabError, Mesh, Netns,
     iperf::{self, IperfError},
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -128,7 +128,7 @@ struct Route {
 /// Everything that is started for one case and placement; ends when dropped, programs before their labs.
 struct Stage {
     routes: Vec<Route>,
-    _programs: Vec<Process>,
+    _programs: Vec<node_tcp::Program>,
     _mesh: Option<Mesh>,
     _labs: Vec<Lab>,
 }

@@ -4,7 +4,7 @@
 //! as `PROGRAM -f IFNAME` on both nodes, and configured by `wg set`; its tunnel has MTU 1420 and addresses of its own.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::Write,
     net::Ipv4Addr,
     os::unix::{fs::OpenOptionsExt, net::UnixStream},
@@ -73,6 +73,23 @@ fn route(lab: &Lab, system: &str, address: Ipv4Addr, log: Option<PathBuf>) -> Ro
     }
 }
 
+/// A WireGuard program; once it has ended, its socket is removed.
+#[derive(Debug)]
+pub(super) struct Program {
+    process: Process,
+    socket: Socket,
+}
+
+#[derive(Debug)]
+struct Socket(PathBuf);
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Those that end in order have removed it themselves.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 /// One end of a tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
@@ -107,7 +124,7 @@ struct Tunnel<'a> {
 
 impl Tunnel<'_> {
     /// Starts and configures both ends; returns the file with what the program on node a says.
-    fn start(&self, placement: Placement, programs: &mut Vec<Process>) -> Result<PathBuf, BenchError> {
+    fn start(&self, placement: Placement, programs: &mut Vec<Program>) -> Result<PathBuf, BenchError> {
         let keys = [Side::A, Side::B].map(|side| self.key_pair(side));
         let [a, b] = keys;
         let (a, b) = (a?, b?);
@@ -121,7 +138,7 @@ impl Tunnel<'_> {
         Ok(self.file(Side::A, "log"))
     }
 
-    fn start_program(&self, side: Side, core: Option<usize>) -> Result<Process, BenchError> {
+    fn start_program(&self, side: Side, core: Option<usize>) -> Result<Program, BenchError> {
         let what = || format!("{} (`{}`)", self.system.name, self.system.command.join(" "));
         let log = self.file(side, "log");
         let failed = |why: String| BenchError::Setup { what: what(), why };
@@ -136,18 +153,21 @@ impl Tunnel<'_> {
         if let Some(core) = core {
             command.on_cpu(core);
         }
-        let mut process = Process::spawn(&mut command).map_err(|error| failed(error.to_string()))?;
         let socket = Path::new(UAPI_DIR).join(format!("{}.sock", self.interface(side)));
+        let mut program = Program {
+            process: Process::spawn(&mut command).map_err(|error| failed(error.to_string()))?,
+            socket: Socket(socket),
+        };
         let began = Instant::now();
         // The file alone may be what a program of the same name has left, or be bound and not yet listening.
-        while UnixStream::connect(&socket).is_err() {
-            if !process.is_running() || began.elapsed() > START {
+        while UnixStream::connect(&program.socket.0).is_err() {
+            if !program.process.is_running() || began.elapsed() > START {
                 let said = last_line(&log).unwrap_or_else(|| "it said nothing".to_owned());
                 return Err(failed(format!("did not come up: {said}")));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok(process)
+        Ok(program)
     }
 
     fn configure(&self, side: Side, private: &Path, peer: &str) -> Result<(), BenchError> {
