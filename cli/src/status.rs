@@ -50,6 +50,9 @@ pub struct Node {
     /// Packets dropped, by reason; reasons without a drop are left out.
     #[serde(default)]
     pub dropped: BTreeMap<String, u64>,
+    /// What is wrong, in words; for people only.
+    #[serde(default, skip_serializing)]
+    pub problems: Vec<String>,
 }
 
 /// Another node as this one sees it.
@@ -75,6 +78,13 @@ pub enum StatusError {
     /// No manifest has the object.
     #[error("no Mesh named `default` in {}; is this the directory that keyd reads?", .0.display())]
     NoMesh(PathBuf),
+    /// No manifest has the object, but it may be in this one.
+    #[error("{} is not valid YAML; mend it first", path.display())]
+    Malformed {
+        path: PathBuf,
+        #[source]
+        source: serde_yaml_ng::Error,
+    },
     /// The object is there and cannot be understood.
     #[error("{} is not a valid Mesh", path.display())]
     BadMesh {
@@ -101,7 +111,10 @@ pub fn read(dir: &Path) -> Result<Status, StatusError> {
         .filter(|object| object.kind() == "Node")
         .map(|node| node.name().to_owned());
     if meshes.is_empty() {
-        return Err(StatusError::NoMesh(dir.to_owned()));
+        return Err(directory.malformed.into_iter().next().map_or_else(
+            || StatusError::NoMesh(dir.to_owned()),
+            |(path, source)| StatusError::Malformed { path, source },
+        ));
     }
     Ok(sum_up(&meshes, names.collect(), states(dir)?))
 }
@@ -138,6 +151,7 @@ fn sum_up(meshes: &[Mesh], names: BTreeSet<String>, mut states: Vec<Node>) -> St
         peers: Vec::new(),
         clear_bytes: 0,
         dropped: BTreeMap::new(),
+        problems: Vec::new(),
     }));
     // A state file of a node that is gone says nothing about the mesh.
     states.retain(|node| names.contains(&node.name));
@@ -299,5 +313,8 @@ mod tests {
             "kind: Mesh\nmetadata: {name: default}\nspec: {encryption: {enabled: maybe}}\n",
         )]);
         assert!(matches!(read(bad.path()), Err(StatusError::BadMesh { .. })));
+        let torn = dir(&[("m.yaml", "kind: Mesh\nmetadata: {name: default\n")]);
+        let error = read(torn.path()).unwrap_err().to_string();
+        assert!(error.contains("m.yaml is not valid YAML"), "{error}");
     }
 }

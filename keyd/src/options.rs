@@ -10,7 +10,7 @@ use hauberk_ebpf_redirect::AttachMode;
 
 /// Hauberk's daemon.
 #[derive(Debug, Parser)]
-#[command(name = "keyd", version, about, disable_help_subcommand = true)]
+#[command(name = "keyd", version, about)]
 pub struct Options {
     /// What this process does.
     #[command(subcommand)]
@@ -43,7 +43,7 @@ pub struct NodeOptions {
         default_value = "/run/hauberk"
     )]
     pub state_dir: PathBuf,
-    /// Where phases of pairs are kept; on a disk, so that a rebooted node sends nothing in clear to a peer
+    /// Where phases of pairs, numbers of peers and what was covered are kept; on a disk, so that a rebooted node sends nothing in clear to a peer
     /// that it sent ciphertext to.
     #[arg(
         long,

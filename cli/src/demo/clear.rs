@@ -41,6 +41,7 @@ pub fn run(stage: &Stage) -> Result<(Step, Crossed), DemoError> {
     );
     let crossed = Crossed::from(counts);
     findings.figure("clear_packets", crossed.clear);
-    let summary = "the marker crosses the fabric in clear: TCP, UDP and ICMP, IPv4 and IPv6".to_owned();
+    let summary =
+        "a known text, the marker, is read on the fabric: TCP, UDP and ICMP, IPv4 and IPv6".to_owned();
     Ok((findings.into_step("clear", summary), crossed))
 }

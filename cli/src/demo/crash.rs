@@ -56,16 +56,15 @@ pub fn run(stage: &mut Stage) -> Result<(Step, Crossed), DemoError> {
     findings.figure("clear_packets", crossed.clear);
     findings.figure("dropped_unknown_peer", dropped);
     findings.figure("generation", resumed);
-    findings.seconds("return_seconds", udp.unwrap_or(TCP_RETURN).as_secs_f64());
-    findings.seconds(
-        "tcp_return_seconds",
-        tcp.map_or(TCP_RETURN, |t| t + udp.unwrap_or_default())
-            .as_secs_f64(),
-    );
+    let udp = udp.unwrap_or(TCP_RETURN);
+    let tcp = tcp.map_or(TCP_RETURN, |later| later + udp);
+    findings.seconds("return_seconds", udp.as_secs_f64());
+    findings.seconds("tcp_return_seconds", tcp.as_secs_f64());
     let summary = format!(
-        "keyd dead: 0 packets in clear, {dropped} to unknown addresses dropped; back {:.0} ms after its restart with \
-         generation {resumed}",
-        udp.unwrap_or_default().as_secs_f64() * 1e3
+        "keyd dead: 0 packets in clear, {dropped} to unknown addresses dropped; restarted with the same keys \
+         (generation {resumed}), UDP is back after {:.0} ms and the old TCP connection after {:.1} s",
+        udp.as_secs_f64() * 1e3,
+        tcp.as_secs_f64()
     );
     Ok((findings.into_step("crash", summary), crossed))
 }

@@ -44,10 +44,15 @@ pub fn run(stage: &Stage) -> Result<(Step, Crossed), DemoError> {
     findings.expect(crossed.clear == 0, format!("{} packets in clear", crossed.clear));
     findings.figure("clear_packets", crossed.clear);
     findings.figure("dropped_peer_key_missing", dropped);
-    findings.seconds("return_seconds", udp.unwrap_or(TCP_RETURN).as_secs_f64());
+    let udp = udp.unwrap_or(TCP_RETURN);
+    let tcp = tcp.map_or(TCP_RETURN, |later| later + udp);
+    findings.seconds("return_seconds", udp.as_secs_f64());
+    findings.seconds("tcp_return_seconds", tcp.as_secs_f64());
     let summary = format!(
-        "without b's key 0 packets in clear, {dropped} dropped as {REASON}; traffic back {:.0} ms after the key",
-        udp.unwrap_or_default().as_secs_f64() * 1e3
+        "without b's key 0 packets in clear, {dropped} dropped as {REASON}; with it again UDP is back after {:.0} ms \
+         and the old TCP connection after {:.1} s",
+        udp.as_secs_f64() * 1e3,
+        tcp.as_secs_f64()
     );
     Ok((findings.into_step("missing-key", summary), crossed))
 }

@@ -41,7 +41,7 @@ const NODES: &str = "       node a                node b                node c
 pub fn draw(scenes: &[Scene], talks: &Talks) -> String {
     let mut text = String::from(NODES);
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "\n packets on the fabric    in clear   WireGuard");
+    let _ = writeln!(text, "\n packets, not iperf3's    in clear   WireGuard");
     for Scene { what, crossed } in scenes {
         let _ = writeln!(
             text,

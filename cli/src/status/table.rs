@@ -4,22 +4,37 @@ use std::fmt::Write;
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
 
+use hauberk_api::MeshPhase;
+
 use super::{Node, Peer, Status};
 
 /// Renders the whole status.
 pub fn render(status: &Status) -> String {
     let encrypted = status.nodes.iter().filter(|node| node.encrypted).count();
+    let all = status.nodes.len();
+    // The phase is that of the nodes that have a NodeTunnel; here stand all, and whether their keyd runs.
+    let among = if status.phase == MeshPhase::Encrypted.name() && encrypted < all {
+        " among the nodes that take part"
+    } else {
+        ""
+    };
     let mut text = format!(
-        "encryption  {} ({encrypted} of {} nodes encrypted)\nenforcer    {}\nservices    {}\n\n",
-        status.phase,
-        status.nodes.len(),
-        status.enforcer,
-        status.services
+        "encryption  {}{among} ({encrypted} of {all} nodes encrypted)\nenforcer    {}\nservices    {}\n\n",
+        status.phase, status.enforcer, status.services
     );
     // Writing to a String cannot fail.
     let _ = writeln!(text, "{}", nodes(&status.nodes).trim_fmt());
     if status.nodes.iter().any(|node| !node.peers.is_empty()) {
         let _ = writeln!(text, "\n{}", pairs(&status.nodes).trim_fmt());
+    }
+    for (number, (node, problem)) in status
+        .nodes
+        .iter()
+        .flat_map(|node| node.problems.iter().map(move |problem| (node, problem)))
+        .enumerate()
+    {
+        let heading = if number == 0 { "\nPROBLEMS\n" } else { "" };
+        let _ = writeln!(text, "{heading}{}: {problem}", node.name);
     }
     text
 }
@@ -158,6 +173,7 @@ mod tests {
             peers: vec![peer],
             clear_bytes: 0,
             dropped: BTreeMap::from([("UnknownPeer".to_owned(), 3)]),
+            problems: vec!["BadManifest: mesh.yaml:3".to_owned()],
         };
         let status = Status {
             phase: "Encrypted",
@@ -167,6 +183,10 @@ mod tests {
         };
         let text = render(&status);
         assert!(text.starts_with("encryption  Encrypted (1 of 1 nodes encrypted)\n"));
+        assert!(
+            text.ends_with("\nPROBLEMS\na: BadManifest: mesh.yaml:3\n"),
+            "{text}"
+        );
         let words = |start: &str| -> Vec<String> {
             let line = text
                 .lines()

@@ -69,7 +69,9 @@ impl Watch {
             .map_err(notify_error)?;
         let mut directory = Directory::new(path);
         directory.look();
-        let (updates, receiver) = watch::channel(directory.update());
+        let first = directory.update();
+        tell_problems(&first, &[]);
+        let (updates, receiver) = watch::channel(first);
         let thread = std::thread::Builder::new()
             .name("manifests".to_owned())
             .spawn(move || follow(directory, &wait, &updates))
@@ -111,8 +113,16 @@ fn follow(mut directory: Directory, wait: &Receiver<Signal>, updates: &watch::Se
             Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
         }
         if directory.look() {
-            updates.send_replace(directory.update());
+            let update = directory.update();
+            tell_problems(&update, &updates.borrow().problems);
+            updates.send_replace(update);
         }
+    }
+}
+
+fn tell_problems(update: &Update, told: &[Problem]) {
+    for problem in update.problems.iter().filter(|problem| !told.contains(problem)) {
+        tracing::warn!(%problem, "manifest not used; a version of it that was good before stays in force");
     }
 }
 
