@@ -399,15 +399,13 @@ fn remember(snapshot: &Snapshot, claims: &Claims, local: &Local, want: Want, mem
     }
 }
 
-/// The prefixes that the Mesh names, else those of all Nodes.
+/// The mesh's prefixes. Nodes are not remembered while the flag is off, so those of now are added.
 fn covered(spec: &MeshSpec, claims: &Claims, memory: &Memory) -> BTreeSet<IpNet> {
-    let named: BTreeSet<IpNet> = spec.encryption.pod_cidrs.iter().map(IpNet::trunc).collect();
-    if !named.is_empty() {
-        return named;
+    let mut covered = memory.mesh_prefixes();
+    if spec.encryption.pod_cidrs.is_empty() {
+        covered.extend(claims.node_prefixes.values().flatten());
     }
-    let of_nodes = claims.node_prefixes.values().flatten();
-    let remembered = memory.nodes.values().flat_map(|node| &node.prefixes);
-    of_nodes.chain(remembered).copied().collect()
+    covered
 }
 
 fn tunnel(want: Want, local: &Local, memory: &Memory) -> Tunnel {

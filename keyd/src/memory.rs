@@ -145,13 +145,19 @@ impl Memory {
 
 /// What is covered, as far as this node remembers; for closing it before it knows anything else.
 impl Memory {
-    /// Covered prefixes.
-    pub fn covered_prefixes(&self) -> BTreeSet<IpNet> {
+    /// The prefixes that the Mesh names, else those of all Nodes.
+    pub fn mesh_prefixes(&self) -> BTreeSet<IpNet> {
         let named = self.mesh.iter().flat_map(|mesh| &mesh.encryption.pod_cidrs);
         let mut prefixes: BTreeSet<IpNet> = named.map(IpNet::trunc).collect();
         if prefixes.is_empty() {
             prefixes.extend(self.nodes.values().flat_map(|node| &node.prefixes));
         }
+        prefixes
+    }
+
+    /// Covered prefixes: the mesh's, and those of ExternalPeers.
+    pub fn covered_prefixes(&self) -> BTreeSet<IpNet> {
+        let mut prefixes = self.mesh_prefixes();
         prefixes.extend(self.external.values().flatten());
         prefixes
     }

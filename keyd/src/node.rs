@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use hauberk_api::NodeTunnel;
+use hauberk_ebpf_redirect::requirements;
 use hauberk_tunnel::{LaneEvent, LaneEventKind, x25519};
 use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
@@ -121,7 +122,7 @@ enum News {
 
 impl Node {
     async fn open(options: NodeOptions, memory: Memory) -> anyhow::Result<Self> {
-        preflight::check(&options)?;
+        requirements::check(&options.pin_dir)?;
         let SourceSpec::Dir(directory) = &options.source;
         let (source, updates) = Source::dir(directory)?;
         let (reports, _) = watch::channel(Arc::new(NodeReport {

@@ -5,7 +5,6 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hauberk_ebpf_redirect::requirements::{self, RequirementError};
 use nix::sys::statfs::{FsType, statfs};
 
 use crate::options::NodeOptions;
@@ -16,9 +15,6 @@ const MEMORY_FILESYSTEMS: [i64; 2] = [0x0102_1994, 0x8584_58f6];
 /// What is missing.
 #[derive(Debug, thiserror::Error)]
 pub enum PreflightError {
-    /// The programs cannot run here.
-    #[error(transparent)]
-    Requirement(#[from] RequirementError),
     /// The kernel has no TUN.
     #[error("no TUN: /dev/net/tun cannot be opened; load the module `tun`, or use a kernel with CONFIG_TUN")]
     Tun(#[source] io::Error),
@@ -36,12 +32,6 @@ pub enum PreflightError {
         #[source]
         source: io::Error,
     },
-}
-
-/// Checks capabilities, kernel and pin directory.
-pub fn check(options: &NodeOptions) -> Result<(), PreflightError> {
-    requirements::check(&options.pin_dir)?;
-    Ok(())
 }
 
 /// Makes the node's directories where they are absent, and takes them for this process alone until the file is
