@@ -18,6 +18,7 @@ use owo_colors::OwoColorize;
 use crate::args::Output;
 
 mod clear;
+mod comeback;
 mod crash;
 mod error;
 mod flip_off;
@@ -196,18 +197,6 @@ fn stalls(stage: &Stage, findings: &mut Findings, limit: Duration) -> [Duration;
         findings.seconds(figure, stall.as_secs_f64());
         stall
     })
-}
-
-/// Notes whether a flow came back in time.
-fn returned(findings: &mut Findings, flow: &str, after: Option<Duration>, limit: Duration) {
-    match after {
-        Some(after) if after <= limit => {}
-        Some(after) => findings.expect(
-            false,
-            format!("{flow} came back after {:.2} s only", after.as_secs_f64()),
-        ),
-        None => findings.expect(false, format!("{flow} did not come back")),
-    }
 }
 
 fn keyd() -> Result<PathBuf, DemoError> {

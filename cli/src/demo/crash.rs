@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
+    comeback::Comeback,
     error::DemoError,
-    missing_key::{RETURN, TCP_RETURN},
     probe,
     report::{Findings, Step},
     stage::{Crossed, Stage, UNKNOWN},
@@ -36,10 +36,7 @@ pub fn run(stage: &mut Stage) -> Result<(Step, Crossed), DemoError> {
         std::thread::sleep(PACE);
     }
     stage.mesh.start_node(&stage.lab, "b")?;
-    let udp = stage.udp.pulse().wait(super::MOVES, TCP_RETURN);
-    super::returned(&mut findings, "UDP", udp, RETURN);
-    let tcp = stage.tcp.pulse().wait(super::MOVES, TCP_RETURN);
-    super::returned(&mut findings, "the old TCP connection", tcp, TCP_RETURN);
+    let comeback = Comeback::wait(stage, &mut findings);
     let dropped = stage.dropped_since(REASON, before)?;
     let crossed = Crossed::from(stage.lab.fabric().counts()?);
     let resumed = generation_of_b(stage)?;
@@ -56,15 +53,9 @@ pub fn run(stage: &mut Stage) -> Result<(Step, Crossed), DemoError> {
     findings.figure("clear_packets", crossed.clear);
     findings.figure("dropped_unknown_peer", dropped);
     findings.figure("generation", resumed);
-    let udp = udp.unwrap_or(TCP_RETURN);
-    let tcp = tcp.map_or(TCP_RETURN, |later| later + udp);
-    findings.seconds("return_seconds", udp.as_secs_f64());
-    findings.seconds("tcp_return_seconds", tcp.as_secs_f64());
     let summary = format!(
         "keyd dead: 0 packets in clear, {dropped} to unknown addresses dropped; restarted with the same keys \
-         (generation {resumed}), UDP is back after {:.0} ms and the old TCP connection after {:.1} s",
-        udp.as_secs_f64() * 1e3,
-        tcp.as_secs_f64()
+         (generation {resumed}), {comeback}"
     );
     Ok((findings.into_step("crash", summary), crossed))
 }
