@@ -10,12 +10,15 @@
 //! under `/run/hauberk-lab`, names in `/run/netns`, a child of the cgroup2 root. All of it is removed when the
 //! [`Lab`] is dropped, when the process panics or dies (by a small guardian process), and by [`sweep`].
 //!
+//! [`kubernetes`] is a real control plane for it, in a namespace of its own.
+//!
 //! Everything needs root and `ip`, `nft` and `ethtool` on the path.
 
 mod capture;
 mod error;
 mod fabric;
 pub mod iperf;
+pub mod kubernetes;
 mod lab;
 mod manifest;
 mod mesh;
