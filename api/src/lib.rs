@@ -32,6 +32,9 @@ pub const MESH_NAME: &str = "default";
 /// Pod annotation: addresses, comma-separated, that the pod may use as a source besides its own.
 pub const EXTRA_ADDRESSES: &str = "hauberk.dev/extra-addresses";
 
+/// Taint that keeps pods off a new node until its keyd is ready; the controller removes it.
+pub const STARTUP_TAINT: &str = "hauberk.dev/agent-not-ready";
+
 /// Types of the conditions on [`NodeTunnel`] and [`Mesh`].
 pub mod condition {
     /// The node's kernel and tunnel state follow the cluster's.

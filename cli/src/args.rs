@@ -63,8 +63,8 @@ pub enum Part {
 
 #[derive(Debug, Args)]
 pub struct SourceArgs {
-    /// Where the mesh's objects are: dir:PATH for a directory of manifests.
-    #[arg(long, env = "HAUBERK_SOURCE", value_name = "dir:PATH")]
+    /// Where the mesh's objects are: kube, the cluster that kubectl talks to; or dir:PATH, a directory of manifests.
+    #[arg(long, env = "HAUBERK_SOURCE", value_name = "SOURCE", default_value = "kube")]
     pub source: Source,
 }
 

@@ -18,10 +18,10 @@ use crate::source::{self, SourceError};
 /// What a change came to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The manifest was changed.
-    Changed(PathBuf),
+    /// The Mesh was changed, in this place.
+    Changed(String),
     /// It already said so.
-    Unchanged(PathBuf),
+    Unchanged(String),
 }
 
 /// Why the flag was not changed.
@@ -63,13 +63,13 @@ pub fn set_enabled(dir: &Path, enabled: bool) -> Result<Outcome, EncryptionError
         source,
     })?;
     let Some(edited) = edit(&text, enabled).map_err(|error| error.at(&path))? else {
-        return Ok(Outcome::Unchanged(path));
+        return Ok(Outcome::Unchanged(path.display().to_string()));
     };
     replace(&path, &edited).map_err(|source| EncryptionError::Write {
         path: path.clone(),
         source,
     })?;
-    Ok(Outcome::Changed(path))
+    Ok(Outcome::Changed(path.display().to_string()))
 }
 
 /// The controller's file: it carries the Mesh's status, not its spec.

@@ -9,6 +9,7 @@ use anstream::eprintln;
 use owo_colors::OwoColorize;
 
 mod args;
+mod cluster;
 mod demo;
 mod encryption;
 mod source;
@@ -33,8 +34,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(args) => return demo::run(args.output.output),
         Command::Status(args) => {
-            let Source::Dir(dir) = args.source.source;
-            let status = status::read(&dir)?;
+            let status = match args.source.source {
+                Source::Kube => cluster::status()?,
+                Source::Dir(dir) => status::read(&dir)?,
+            };
             print(&match args.output.output {
                 Output::Table => status::table::render(&status),
                 Output::Json => serde_json::to_string(&status)? + "\n",
@@ -53,15 +56,19 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 fn switch(args: SwitchArgs, enabled: bool) -> anyhow::Result<()> {
     let Part::Encryption = args.part;
-    let Source::Dir(dir) = args.source.source;
-    let word = if enabled { "enabled" } else { "disabled" };
-    let text = match encryption::set_enabled(&dir, enabled)? {
-        Outcome::Changed(path) => format!(
-            "encryption {word} in {}; watch it take effect with: hauberk status --source dir:{}\n",
-            path.display(),
-            dir.display()
+    let (outcome, watch) = match args.source.source {
+        Source::Kube => (cluster::set_enabled(enabled)?, String::new()),
+        Source::Dir(dir) => (
+            encryption::set_enabled(&dir, enabled)?,
+            format!(" --source dir:{}", dir.display()),
         ),
-        Outcome::Unchanged(path) => format!("encryption was {word} already in {}\n", path.display()),
+    };
+    let word = if enabled { "enabled" } else { "disabled" };
+    let text = match outcome {
+        Outcome::Changed(place) => {
+            format!("encryption {word} in {place}; watch it take effect with: hauberk status{watch}\n")
+        }
+        Outcome::Unchanged(place) => format!("encryption was {word} already in {place}\n"),
     };
     print(&text)?;
     Ok(())

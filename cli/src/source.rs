@@ -1,4 +1,4 @@
-//! Where the mesh's objects are. One source for now: a directory of manifests, as `keyd --source dir:PATH` reads it.
+//! Where the mesh's objects are: in a cluster, or in a directory of manifests as `keyd --source dir:PATH` reads it.
 //!
 //! Files end in `.yaml` (or `.yml`) and hold one object or several; names that begin with a dot are unfinished
 //! writes. Objects this command has no use for are skipped, whatever they contain.
@@ -16,6 +16,8 @@ use thiserror::Error;
 /// Where the mesh's objects are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
+    /// The cluster that kubectl talks to.
+    Kube,
     /// A directory of manifests.
     Dir(PathBuf),
 }
@@ -26,11 +28,8 @@ impl FromStr for Source {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some(("dir", path)) if !path.is_empty() => Ok(Self::Dir(path.into())),
-            _ if text == "kube" => Err(
-                "this version reads directories only; write dir:PATH (with a cluster, use kubectl)"
-                    .to_owned(),
-            ),
-            _ => Err(format!("`{text}` is not a source; write dir:PATH")),
+            _ if text == "kube" => Ok(Self::Kube),
+            _ => Err(format!("`{text}` is not a source; write kube or dir:PATH")),
         }
     }
 }
@@ -138,7 +137,8 @@ mod tests {
     #[test]
     fn a_source_is_a_kind_and_a_path() {
         assert_eq!("dir:/a:b".parse(), Ok(Source::Dir("/a:b".into())));
-        for bad in ["dir:", "/a", "", "file:/a", "kube"] {
+        assert_eq!("kube".parse(), Ok(Source::Kube));
+        for bad in ["dir:", "/a", "", "file:/a", "kube:"] {
             assert!(bad.parse::<Source>().is_err(), "{bad}");
         }
     }

@@ -44,15 +44,31 @@ pub struct Node {
     pub generation: u64,
     #[serde(default)]
     pub peers: Vec<Peer>,
-    /// Bytes with covered addresses that left in clear.
+    /// Bytes with covered addresses that left in clear; null where the node's counters cannot be read.
     #[serde(default)]
-    pub clear_bytes: u64,
-    /// Packets dropped, by reason; reasons without a drop are left out.
+    pub clear_bytes: Option<u64>,
+    /// Packets dropped, by reason; reasons without a drop are left out; null as above.
     #[serde(default)]
-    pub dropped: BTreeMap<String, u64>,
+    pub dropped: Option<BTreeMap<String, u64>>,
     /// What is wrong, in words; for people only.
     #[serde(default, skip_serializing)]
     pub problems: Vec<String>,
+}
+
+impl Node {
+    /// A node that has said nothing.
+    pub fn silent(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            encrypted: false,
+            reason: "NoState".to_owned(),
+            generation: 0,
+            peers: Vec::new(),
+            clear_bytes: None,
+            dropped: None,
+            problems: Vec::new(),
+        }
+    }
 }
 
 /// Another node as this one sees it.
@@ -121,7 +137,7 @@ pub fn read(dir: &Path) -> Result<Status, StatusError> {
 
 /// Sums up the Mesh's objects (the one with the spec, the controller's with the status), the names of all nodes
 /// and what nodes say of themselves.
-fn sum_up(meshes: &[Mesh], names: BTreeSet<String>, mut states: Vec<Node>) -> Status {
+pub fn sum_up(meshes: &[Mesh], names: BTreeSet<String>, mut states: Vec<Node>) -> Status {
     let status = meshes.iter().find_map(|mesh| mesh.status.as_ref());
     // The controller's object repeats no spec, so that any setting in either is the setting.
     let spec = |set: fn(&Mesh) -> bool| meshes.iter().find(|mesh| set(mesh));
@@ -143,22 +159,15 @@ fn sum_up(meshes: &[Mesh], names: BTreeSet<String>, mut states: Vec<Node>) -> St
         .iter()
         .filter(|name| states.iter().all(|node| node.name != **name))
         .collect();
-    states.extend(silent.into_iter().map(|name| Node {
-        name: name.clone(),
-        encrypted: false,
-        reason: "NoState".to_owned(),
-        generation: 0,
-        peers: Vec::new(),
-        clear_bytes: 0,
-        dropped: BTreeMap::new(),
-        problems: Vec::new(),
-    }));
+    states.extend(silent.into_iter().map(|name| Node::silent(name)));
     // A state file of a node that is gone says nothing about the mesh.
     states.retain(|node| names.contains(&node.name));
     states.sort_by(|a, b| a.name.cmp(&b.name));
     for node in &mut states {
         node.peers.sort_by(|a, b| a.node.cmp(&b.node));
-        node.dropped.retain(|_, packets| *packets > 0);
+        if let Some(dropped) = &mut node.dropped {
+            dropped.retain(|_, packets| *packets > 0);
+        }
     }
     Status {
         phase: phase.name(),
@@ -266,7 +275,7 @@ mod tests {
                     {"node": "c", "phase": "Strict", "last_handshake_s": null, "tx_bytes": 1, "rx_bytes": 2}],
                  "clear_bytes": 7, "dropped": {"UnknownPeer": 4}},
                 {"name": "b", "encrypted": false, "reason": "NoState", "generation": 0,
-                 "peers": [], "clear_bytes": 0, "dropped": {}},
+                 "peers": [], "clear_bytes": null, "dropped": null},
             ],
         });
         assert_eq!(json, expected);

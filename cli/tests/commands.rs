@@ -87,8 +87,7 @@ fn a_failure_is_one_line_that_names_the_place_and_exit_code_1() {
 #[test]
 fn wrong_usage_has_exit_code_2() {
     for args in [
-        &["status"][..],
-        &["status", "--source", "kube"],
+        &["status", "--source", "file:/"][..],
         &["enable", "speed", "--source", "dir:/"],
         &["x"],
     ] {

@@ -187,6 +187,9 @@ impl Reason {
 /// Why there is no desired state; the kernel and the tunnels stay as they are, and the node is not ready.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
+    /// The source has not read everything yet.
+    #[error("the cluster's objects have not all been read yet")]
+    NotInSync,
     /// No Mesh has been seen, ever.
     #[error("there is no Mesh named default")]
     NoMesh,
@@ -205,6 +208,7 @@ impl NotReady {
     /// The condition's reason.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::NotInSync => "NotInSync",
             Self::NoMesh => "NoMesh",
             Self::NoNode(_) => "NoNode",
             Self::NoNodeAddress(_) => "NoNodeAddress",

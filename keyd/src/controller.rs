@@ -1,226 +1,50 @@
-//! `keyd controller`: sums up the nodes' conditions in the Mesh's status. Pure; the loop is [`run`].
+//! `keyd controller`: what the cluster needs once. Sums up the flip in the Mesh's status; with the API as the source
+//! it also is the mesh's certificate authority and clears away what is over.
+
+mod authority;
+mod cluster;
+mod signer;
+mod summary;
+mod upkeep;
+
+use std::path::Path;
 
 use anyhow::Context;
-use hauberk_api::{MeshPhase, MeshStatus, condition};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::compute::conditions::{self, OFF};
 use crate::options::{ControllerOptions, SourceSpec};
-use crate::snapshot::Snapshot;
-use crate::source::Source;
+use crate::source::dir;
 
-/// Keeps the Mesh's status in step with the nodes' conditions until SIGTERM or SIGINT.
+pub use summary::summarise;
+
+/// Runs the controller until SIGTERM or SIGINT.
 pub async fn run(options: ControllerOptions) -> anyhow::Result<()> {
-    let SourceSpec::Dir(directory) = &options.source;
-    let (source, mut updates) = Source::dir(directory)?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    let work = async {
+        match &options.source {
+            SourceSpec::Dir(path) => sum_up(path).await,
+            SourceSpec::Kube => cluster::run(&options).await,
+        }
+    };
+    tokio::select! {
+        outcome = work => outcome,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+/// Keeps the status beside the manifests in step with the nodes' conditions.
+async fn sum_up(directory: &Path) -> anyhow::Result<()> {
+    let (watch, mut updates) = dir::Watch::start(directory)?;
     loop {
         let snapshot = updates.borrow_and_update().snapshot.clone();
         if snapshot.mesh.is_some() {
-            source.publish_mesh_status(&summarise(&snapshot))?;
+            watch.publish_mesh_status(&summarise(&snapshot))?;
         }
-        tokio::select! {
-            changed = updates.changed() => changed.context("the source of objects has ended")?,
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-        }
-    }
-}
-
-/// The Mesh's status as the nodes' conditions make it; without `lastTransitionTime`, which publishing fills in.
-pub fn summarise(snapshot: &Snapshot) -> MeshStatus {
-    let says = |node: &String, kind: &str| snapshot.tunnels.get(node)?.condition(kind);
-    let encrypted =
-        |node: &&String| says(node, condition::ENCRYPTED).is_some_and(|found| found.status == "True");
-    let is_off = |node: &&String| says(node, condition::ENCRYPTED).is_none_or(|found| found.reason == OFF);
-    let (members, unreachable): (Vec<_>, Vec<_>) = snapshot
-        .nodes
-        .keys()
-        .partition(|node| snapshot.tunnels.contains_key(*node));
-    // A Mesh that has been deleted switches nothing off: then the nodes' words alone count.
-    let enabled = match &snapshot.mesh {
-        Some(mesh) => mesh.spec.encryption.enabled,
-        None => members.iter().any(|node| !is_off(node)),
-    };
-    let phase = match enabled {
-        true if !members.is_empty() && members.iter().all(encrypted) => MeshPhase::Encrypted,
-        true => MeshPhase::Enabling,
-        false if members.iter().all(is_off) => MeshPhase::Off,
-        false => MeshPhase::Disabling,
-    };
-    let late = |kind: &str, wanted: &str| {
-        let late = |node: &&&String| says(node, kind).is_none_or(|found| found.status != wanted);
-        members
-            .iter()
-            .copied()
-            .filter(|node| late(&node))
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-    };
-    MeshStatus {
-        phase,
-        nodes: count(snapshot.nodes.len()),
-        encrypted_nodes: count(members.iter().filter(|node| encrypted(node)).count()),
-        conditions: vec![
-            ready(&late(condition::READY, "True"), members.len()),
-            conditions::condition(
-                condition::ENCRYPTED,
-                phase == MeshPhase::Encrypted,
-                phase.name(),
-                match phase {
-                    MeshPhase::Enabling | MeshPhase::Disabling => {
-                        let waiting = members
-                            .iter()
-                            .filter(|node| if enabled { !encrypted(node) } else { !is_off(node) });
-                        format!(
-                            "waiting for {}",
-                            conditions::listed(waiting.map(|node| node.as_str()))
-                        )
-                    }
-                    MeshPhase::Off | MeshPhase::Encrypted => String::new(),
-                },
-            ),
-            degraded(&late(condition::DEGRADED, "False"), &unreachable, enabled),
-        ],
-    }
-}
-
-fn ready(late: &[&str], members: usize) -> Condition {
-    let waiting = || format!("not ready: {}", conditions::listed(late.iter().copied()));
-    match (members, late) {
-        (0, _) => conditions::condition(
-            condition::READY,
-            false,
-            "NoNodes",
-            "no node has a NodeTunnel".to_owned(),
-        ),
-        (_, []) => conditions::condition(condition::READY, true, "NodesReady", String::new()),
-        _ => conditions::condition(condition::READY, false, "NodesNotReady", waiting()),
-    }
-}
-
-fn degraded(late: &[&str], unreachable: &[&String], enabled: bool) -> Condition {
-    let cut_off = enabled && !unreachable.is_empty();
-    let reason = match (cut_off, late) {
-        (true, _) => "UnreachableNodes",
-        (false, [_, ..]) => "NodesDegraded",
-        (false, []) => return conditions::condition(condition::DEGRADED, false, "AsExpected", String::new()),
-    };
-    let mut parts = Vec::new();
-    if cut_off {
-        let names = conditions::listed(unreachable.iter().map(|node| node.as_str()));
-        parts.push(format!(
-            "without a NodeTunnel, see spec.encryption.unreachableNodes: {names}"
-        ));
-    }
-    if !late.is_empty() {
-        parts.push(format!("degraded: {}", conditions::listed(late.iter().copied())));
-    }
-    conditions::condition(condition::DEGRADED, true, reason, parts.join("; "))
-}
-
-fn count(number: usize) -> u32 {
-    u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use hauberk_api::{Mesh, MeshSpec, NodeTunnel, NodeTunnelSpec, NodeTunnelStatus};
-
-    use super::*;
-    use crate::snapshot::Node;
-
-    fn mesh(enabled: bool) -> Option<Mesh> {
-        let mut spec = MeshSpec::default();
-        spec.encryption.enabled = enabled;
-        Some(Mesh::new("default", spec))
-    }
-
-    fn snapshot(enabled: bool, nodes: &[(&str, Option<(bool, &str)>)]) -> Snapshot {
-        let mut snapshot = Snapshot {
-            mesh: mesh(enabled),
-            ..Default::default()
-        };
-        for (name, encrypted) in nodes {
-            snapshot.nodes.insert((*name).into(), Node::default());
-            if let Some((encrypted, reason)) = encrypted {
-                let mut tunnel = NodeTunnel::new(name, NodeTunnelSpec::default());
-                let conditions = vec![
-                    conditions::condition("Ready", true, "InSync", String::new()),
-                    conditions::condition("Encrypted", *encrypted, reason, String::new()),
-                    conditions::condition("Degraded", false, "AsExpected", String::new()),
-                ];
-                tunnel.status = Some(NodeTunnelStatus { conditions });
-                snapshot.tunnels.insert((*name).into(), tunnel);
-            }
-        }
-        snapshot
-    }
-
-    #[test]
-    fn the_mesh_is_encrypted_when_every_node_says_so_and_enabling_until_then() {
-        let strict = Some((true, "AllPairsStrict"));
-        let summary = summarise(&snapshot(
-            true,
-            &[("a", strict), ("b", Some((false, "PairsLag")))],
-        ));
-        assert_eq!(
-            (summary.phase, summary.nodes, summary.encrypted_nodes),
-            (MeshPhase::Enabling, 2, 1)
-        );
-        assert!(
-            summary
-                .conditions
-                .iter()
-                .any(|found| found.message == "waiting for b")
-        );
-        let summary = summarise(&snapshot(true, &[("a", strict), ("b", strict)]));
-        assert_eq!(
-            (summary.phase, summary.encrypted_nodes),
-            (MeshPhase::Encrypted, 2)
-        );
-        assert_eq!(summarise(&snapshot(true, &[])).phase, MeshPhase::Enabling);
-    }
-
-    #[test]
-    fn the_mesh_is_off_only_when_no_node_has_a_pair_left() {
-        let off = Some((false, "Off"));
-        assert_eq!(
-            summarise(&snapshot(false, &[("a", off), ("b", off)])).phase,
-            MeshPhase::Off
-        );
-        let lagging = snapshot(false, &[("a", off), ("b", Some((false, "PairsLag")))]);
-        assert_eq!(summarise(&lagging).phase, MeshPhase::Disabling);
-        let unaware = snapshot(false, &[("a", Some((true, "AllPairsStrict"))), ("b", off)]);
-        assert_eq!(summarise(&unaware).phase, MeshPhase::Disabling);
-    }
-
-    #[test]
-    fn a_node_that_cannot_take_part_is_listed_and_holds_nobody_up() {
-        let summary = summarise(&snapshot(
-            true,
-            &[("a", Some((true, "AllPairsStrict"))), ("bare", None)],
-        ));
-        assert_eq!(
-            (summary.phase, summary.nodes, summary.encrypted_nodes),
-            (MeshPhase::Encrypted, 2, 1)
-        );
-        let degraded = summary
-            .conditions
-            .iter()
-            .find(|found| found.type_ == "Degraded")
-            .unwrap();
-        assert_eq!(degraded.reason, "UnreachableNodes");
-        assert!(degraded.message.ends_with("bare"));
-    }
-
-    #[test]
-    fn a_deleted_mesh_leaves_the_phase_to_the_nodes() {
-        let strict = Some((true, "AllPairsStrict"));
-        let mut without = snapshot(true, &[("a", strict), ("b", strict)]);
-        without.mesh = None;
-        assert_eq!(summarise(&without).phase, MeshPhase::Encrypted);
+        updates
+            .changed()
+            .await
+            .context("the source of objects has ended")?;
     }
 }

@@ -7,17 +7,17 @@
 
 mod convert;
 mod locate;
+pub mod native;
 
 use std::fmt;
 
 use hauberk_api::{API_VERSION, ExternalPeer, GROUP, Mesh, MeshStatus, NodeTunnel};
-use k8s_openapi::api::core::v1 as core;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_yaml_ng::{Deserializer, Value};
 
 use crate::snapshot::{Namespace, Node, ObjectName, Pod, ServiceAccount};
-use convert::Wrong;
+pub(crate) use convert::{Converted, Wrong, external_peer, mesh, node, node_tunnel, pod};
 use locate::Step;
 
 /// The largest file that is read, bytes.
@@ -26,7 +26,7 @@ pub const MAX_BYTES: u64 = 4 << 20;
 /// Something wrong with a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
-    /// The file's name.
+    /// The file's name; of what the API server gave, the object's.
     pub file: String,
     /// Line, from 1.
     pub line: Option<usize>,
@@ -45,6 +45,15 @@ impl Problem {
             field: String::new(),
             text: text.into(),
         }
+    }
+
+    /// Something wrong with an object that the API server gave.
+    pub(crate) fn of_object(title: &str, wrongs: &[Wrong]) -> Self {
+        let texts: Vec<_> = wrongs
+            .iter()
+            .map(|wrong| format!("{}: {}", locate::name(&wrong.path), wrong.text))
+            .collect();
+        Self::of_file(title, texts.join("; "))
     }
 }
 
@@ -168,10 +177,10 @@ fn object(value: Value) -> Result<Read, Vec<Wrong>> {
     };
     let (version, kind) = (text("apiVersion")?, text("kind")?);
     let object = match (version.as_str(), kind.as_str()) {
-        ("v1", "Node") => convert::node(native::<core::Node>(value)?)?,
-        ("v1", "Namespace") => convert::namespace(native(value)?)?,
-        ("v1", "Pod") => convert::pod(native(value)?)?,
-        ("v1", "ServiceAccount") => convert::service_account(native(value)?)?,
+        ("v1", "Node") => convert::node(lenient(value)?)?,
+        ("v1", "Namespace") => convert::namespace(lenient(value)?)?,
+        ("v1", "Pod") => convert::pod(lenient(value)?)?,
+        ("v1", "ServiceAccount") => convert::service_account(lenient(value)?)?,
         (API_VERSION, "Mesh") if value.get("spec").is_none() && value.get("status").is_some() => {
             convert::mesh_status(ours(value)?)?
         }
@@ -195,7 +204,7 @@ fn object(value: Value) -> Result<Read, Vec<Wrong>> {
 
 /// One of Kubernetes' own kinds: the API server of some later version may have written it, so that
 /// fields unknown here are nothing wrong.
-fn native<T: DeserializeOwned>(value: Value) -> Result<T, Vec<Wrong>> {
+fn lenient<T: DeserializeOwned>(value: Value) -> Result<T, Vec<Wrong>> {
     serde_path_to_error::deserialize(value).map_err(|error| vec![misread(error)])
 }
 

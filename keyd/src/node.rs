@@ -30,12 +30,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use crate::compute::{self, DesiredState, Local, LocalGeneration, PeerOwner, Reason, Tunnel, conditions};
+use crate::compute::{
+    self, DesiredState, Local, LocalGeneration, NotReady, PeerOwner, Reason, Tunnel, conditions,
+};
 use crate::control_message::ControlMessage;
 use crate::kernel::Kernel;
 use crate::lanes::{self, Lanes};
 use crate::memory::{Memory, MemoryError};
-use crate::options::{NodeOptions, SourceSpec};
+use crate::options::NodeOptions;
 use crate::pair::{Action, Input, Phase};
 use crate::report::NodeReport;
 use crate::snapshot::Snapshot;
@@ -123,8 +125,7 @@ enum News {
 impl Node {
     async fn open(options: NodeOptions, memory: Memory) -> anyhow::Result<Self> {
         requirements::check(&options.pin_dir)?;
-        let SourceSpec::Dir(directory) = &options.source;
-        let (source, updates) = Source::dir(directory)?;
+        let (source, updates) = Source::open(&options).await?;
         let (reports, _) = watch::channel(Arc::new(NodeReport {
             name: options.node.clone(),
             ..Default::default()
@@ -298,7 +299,11 @@ impl Node {
         let update = self.updates.borrow_and_update().clone();
         let local = self.local(&update);
         self.said.clone_from(&local.problems);
-        match compute::compute(&update.snapshot, &local, &mut self.memory) {
+        let computed = match update.in_sync {
+            true => compute::compute(&update.snapshot, &local, &mut self.memory),
+            false => Err(NotReady::NotInSync),
+        };
+        match computed {
             Ok(desired) => {
                 self.not_ready = None;
                 self.covered.clone_from(&desired.covered);

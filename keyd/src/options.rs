@@ -29,12 +29,16 @@ pub enum Role {
 /// Flags of `keyd node`.
 #[derive(Clone, Debug, Args)]
 pub struct NodeOptions {
-    /// Where the cluster's objects come from: dir:PATH, a directory of manifests.
+    /// Where the cluster's objects come from: kube, the API server (in a pod by its ServiceAccount, elsewhere
+    /// by KUBECONFIG); or dir:PATH, a directory of manifests.
     #[arg(long, env = "KEYD_SOURCE", value_name = "SOURCE")]
     pub source: SourceSpec,
     /// This node's name, as its Node object says.
     #[arg(long, env = "KEYD_NODE", value_name = "NAME")]
     pub node: String,
+    /// Namespace of the installation, for the source kube. [default: as kubectl's, in a pod the pod's]
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
     /// Where keys are kept, and what a reboot undoes anyway; on tmpfs, so that keys never reach a disk.
     #[arg(
         long,
@@ -105,7 +109,27 @@ impl NodeOptions {
 /// Flags of `keyd controller`.
 #[derive(Clone, Debug, Args)]
 pub struct ControllerOptions {
-    /// Where the cluster's objects come from: dir:PATH, a directory of manifests.
+    /// Namespace of the installation, for the source kube. [default: as kubectl's, in a pod the pod's]
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// The trust domain of the nodes' certificates (SPIFFE); it cannot be changed while nodes are Strict.
+    #[arg(
+        long,
+        env = "KEYD_TRUST_DOMAIN",
+        value_name = "DOMAIN",
+        default_value = "cluster.local"
+    )]
+    pub trust_domain: String,
+    /// Who this replica is in the election; its pod's name.
+    #[arg(
+        long,
+        env = "POD_NAME",
+        value_name = "NAME",
+        default_value = "hauberk-controller"
+    )]
+    pub identity: String,
+    /// Where the cluster's objects come from: kube, the API server (in a pod by its ServiceAccount, elsewhere
+    /// by KUBECONFIG); or dir:PATH, a directory of manifests.
     #[arg(long, env = "KEYD_SOURCE", value_name = "SOURCE")]
     pub source: SourceSpec,
 }
@@ -113,6 +137,8 @@ pub struct ControllerOptions {
 /// A source of cluster objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceSpec {
+    /// The Kubernetes API.
+    Kube,
     /// A directory of manifests; whoever can write it is trusted.
     Dir(PathBuf),
 }
@@ -123,8 +149,8 @@ impl FromStr for SourceSpec {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once(':') {
             Some(("dir", path)) if !path.is_empty() => Ok(Self::Dir(path.into())),
-            _ if text == "kube" => Err("the source `kube` is not in this version; use dir:PATH"),
-            _ => Err("expected dir:PATH"),
+            _ if text == "kube" => Ok(Self::Kube),
+            _ => Err("expected kube or dir:PATH"),
         }
     }
 }
@@ -167,9 +193,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kube_source_is_refused_with_a_word_that_says_why() {
-        let error = SourceSpec::from_str("kube").expect_err("not in this version");
-        assert!(error.contains("not in this version"));
+    fn a_source_is_the_api_or_a_directory() {
+        assert_eq!(SourceSpec::from_str("kube"), Ok(SourceSpec::Kube));
         assert_eq!(SourceSpec::from_str("dir:/x"), Ok(SourceSpec::Dir("/x".into())));
         assert!(SourceSpec::from_str("dir:").is_err());
     }

@@ -68,6 +68,8 @@ pub struct Node {
     pub pod_cidrs: Vec<IpNet>,
     /// Its InternalIPs.
     pub addresses: Vec<IpAddr>,
+    /// It carries the taint of nodes whose keyd is not ready yet.
+    pub starting: bool,
 }
 
 /// A namespace.

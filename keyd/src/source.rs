@@ -1,28 +1,38 @@
-//! Where the cluster's objects come from and where this node's own go: a directory of manifests.
+//! Where the cluster's objects come from and where this node's own go: the Kubernetes API, or a directory of
+//! manifests.
 //!
 //! Stages: 1. read everything, 2. watch, 3. on each change parse what changed, keep the last good
 //! version of what no longer parses, and publish a new [`Update`]. It judges no object; conflicts are the
 //! snapshot's matter.
 
 pub mod dir;
+pub mod kube;
 mod merge;
 mod publish;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use publish::keep_times;
+
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use hauberk_api::{MeshStatus, NodeTunnel};
+use hauberk_api::NodeTunnel;
+
 use tokio::sync::watch;
 
 use crate::manifest::{Notice, Problem};
+use crate::options::{NodeOptions, SourceSpec};
 use crate::snapshot::Snapshot;
 
 /// The cluster at one moment, and what could not be read of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Update {
+    /// Whether everything has been read once; nothing is put in force before.
+    pub in_sync: bool,
+    /// Why the objects may be out of date, if they may.
+    pub unreachable: Option<String>,
     /// The objects.
     pub snapshot: Arc<Snapshot>,
     /// What is wrong with the manifests now; the last good versions are in the snapshot.
@@ -52,6 +62,18 @@ pub enum SourceError {
         #[source]
         source: notify::Error,
     },
+    /// It is not known how to reach the API server.
+    #[error("no API server is known; in a pod mount its ServiceAccount's token, elsewhere set KUBECONFIG")]
+    Kubeconfig(#[source] ::kube::config::InferConfigError),
+    /// There is no client for the API server.
+    #[error("cannot make a client for the API server at {url}")]
+    Client {
+        /// Its address.
+        url: String,
+        /// Why.
+        #[source]
+        source: ::kube::Error,
+    },
     /// An own object cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
@@ -64,37 +86,52 @@ pub enum SourceError {
 }
 
 /// A running source. Dropping it stops the watch.
-pub struct Source {
-    directory: PathBuf,
-    _watch: dir::Watch,
+pub enum Source {
+    /// A directory of manifests.
+    Dir(dir::Watch),
+    /// The Kubernetes API.
+    Kube(kube::Cluster),
 }
 
 impl Source {
-    /// Starts to watch a directory of manifests. Everything in it has been read when this returns.
-    pub fn dir(path: &Path) -> Result<(Self, watch::Receiver<Update>), SourceError> {
-        let (watch, updates) = dir::Watch::start(path)?;
-        Ok((
-            Self {
-                directory: path.to_owned(),
-                _watch: watch,
-            },
-            updates,
-        ))
+    /// Opens the source of `keyd node`. A directory has been read when this returns; of the API nothing has.
+    pub async fn open(options: &NodeOptions) -> Result<(Self, watch::Receiver<Update>), SourceError> {
+        match &options.source {
+            SourceSpec::Dir(path) => {
+                let (watch, updates) = dir::Watch::start(path)?;
+                Ok((Self::Dir(watch), updates))
+            }
+            SourceSpec::Kube => {
+                let (cluster, updates) = kube::Cluster::of_node(options).await?;
+                Ok((Self::Kube(cluster), updates))
+            }
+        }
     }
 
-    /// Publishes this node's NodeTunnel if it differs from what is published; says whether it did.
-    pub fn publish_tunnel(&self, tunnel: &NodeTunnel) -> Result<bool, SourceError> {
-        publish::tunnel(&self.directory, tunnel)
+    /// Publishes this node's NodeTunnel where it differs from what is published; to the API in the background,
+    /// where it is tried until it succeeds.
+    pub fn publish_tunnel(&self, tunnel: &NodeTunnel) -> Result<(), SourceError> {
+        match self {
+            Self::Dir(watch) => watch.publish_tunnel(tunnel).map(drop),
+            Self::Kube(cluster) => {
+                cluster.publish_tunnel(tunnel);
+                Ok(())
+            }
+        }
     }
 
-    /// Publishes the Mesh's status if it differs from what is published; says whether it did.
-    pub fn publish_mesh_status(&self, status: &MeshStatus) -> Result<bool, SourceError> {
-        publish::mesh_status(&self.directory, status)
-    }
-
-    /// Writes `state-NODE.json` beside the manifests, for `hauberk status`.
+    /// Writes `state-NODE.json` beside the manifests, for `hauberk status`. The API takes no counters.
     pub fn publish_state(&self, node: &str, json: &[u8]) -> Result<(), SourceError> {
-        let path = self.directory.join(format!("state-{node}.json"));
+        let Self::Dir(watch) = self else { return Ok(()) };
+        let path = watch.path().join(format!("state-{node}.json"));
         crate::durable::write(&path, json, 0o644).map_err(|source| SourceError::Write { path, source })
+    }
+
+    /// What keeps this node's own objects from being published, if anything does.
+    pub fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Dir(_) => None,
+            Self::Kube(cluster) => cluster.trouble(),
+        }
     }
 }

@@ -121,7 +121,7 @@ impl Stage {
         Ok(status
             .nodes
             .iter()
-            .filter_map(|node| node.dropped.get(reason))
+            .filter_map(|node| node.dropped.as_ref()?.get(reason))
             .sum())
     }
 

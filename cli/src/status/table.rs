@@ -55,22 +55,23 @@ fn nodes(nodes: &[Node]) -> Table {
         } else {
             Cell::new("no").fg(Color::Yellow)
         };
-        let dropped = if node.dropped.is_empty() {
-            Cell::new("none")
-        } else {
-            let reasons: Vec<_> = node
-                .dropped
-                .iter()
-                .map(|(reason, n)| format!("{reason} {n}"))
-                .collect();
-            Cell::new(reasons.join(", ")).fg(Color::Red)
+        let dropped = match &node.dropped {
+            None => Cell::new("unknown"),
+            Some(dropped) if dropped.is_empty() => Cell::new("none"),
+            Some(dropped) => {
+                let reasons: Vec<_> = dropped
+                    .iter()
+                    .map(|(reason, n)| format!("{reason} {n}"))
+                    .collect();
+                Cell::new(reasons.join(", ")).fg(Color::Red)
+            }
         };
         table.add_row([
             Cell::new(&node.name),
             encrypted,
             Cell::new(&node.reason),
             Cell::new(node.generation),
-            Cell::new(bytes(node.clear_bytes)),
+            Cell::new(node.clear_bytes.map_or_else(|| "unknown".to_owned(), bytes)),
             dropped,
         ]);
     }
@@ -171,8 +172,8 @@ mod tests {
             reason: "AllPeersStrict".into(),
             generation: 1,
             peers: vec![peer],
-            clear_bytes: 0,
-            dropped: BTreeMap::from([("UnknownPeer".to_owned(), 3)]),
+            clear_bytes: Some(0),
+            dropped: Some(BTreeMap::from([("UnknownPeer".to_owned(), 3)])),
             problems: vec!["BadManifest: mesh.yaml:3".to_owned()],
         };
         let status = Status {

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use hauberk_api::{EXTRA_ADDRESSES, ExternalPeer, MESH_NAME, Mesh, MeshStatus, NodeTunnel};
+use hauberk_api::{EXTRA_ADDRESSES, ExternalPeer, MESH_NAME, Mesh, MeshStatus, NodeTunnel, STARTUP_TAINT};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
 use super::Object;
 use super::locate::Step;
+use super::native;
 use crate::snapshot::{Namespace, Node, ObjectName, Origin, Pod, ServiceAccount};
 
 /// Lanes of a generation, and ports of both ranges, that the kernel's slots and UDP allow.
@@ -17,7 +18,7 @@ const MAX_LANES: u16 = 16;
 const PORTS: std::ops::RangeInclusive<u16> = 1024..=65_500;
 
 /// A field that is wrong.
-pub(super) struct Wrong {
+pub(crate) struct Wrong {
     pub(super) path: Vec<Step>,
     pub(super) text: String,
 }
@@ -39,9 +40,10 @@ impl Wrong {
     }
 }
 
-type Converted = Result<Object, Vec<Wrong>>;
+/// An object of the kind that was asked for, or what is wrong with it.
+pub(crate) type Converted = Result<Object, Vec<Wrong>>;
 
-pub(super) fn node(node: core::Node) -> Converted {
+pub(crate) fn node(node: native::Node) -> Converted {
     let name = name(&node.metadata)?;
     let (spec, status) = (node.spec.unwrap_or_default(), node.status.unwrap_or_default());
     let mut wrongs = Vec::new();
@@ -56,6 +58,9 @@ pub(super) fn node(node: core::Node) -> Converted {
         },
         (None, None) => Vec::new(),
     };
+    let starting = spec
+        .taints
+        .is_some_and(|taints| taints.iter().any(|taint| taint.key == STARTUP_TAINT));
     let mut addresses = Vec::new();
     for (item, address) in status.addresses.iter().flatten().enumerate() {
         if address.type_ == "InternalIP" {
@@ -76,6 +81,7 @@ pub(super) fn node(node: core::Node) -> Converted {
                 origin: origin(node.metadata),
                 pod_cidrs,
                 addresses,
+                starting,
             },
         ),
         wrongs,
@@ -102,7 +108,7 @@ pub(super) fn service_account(account: core::ServiceAccount) -> Converted {
     ))
 }
 
-pub(super) fn pod(pod: core::Pod) -> Converted {
+pub(crate) fn pod(pod: native::Pod) -> Converted {
     let name = namespaced(&pod.metadata)?;
     let (spec, status) = (pod.spec.unwrap_or_default(), pod.status.unwrap_or_default());
     let mut wrongs = Vec::new();
@@ -178,7 +184,7 @@ pub(super) fn mesh_status(mesh: MeshOfStatus) -> Converted {
     Ok(Object::MeshStatus(mesh.status))
 }
 
-pub(super) fn mesh(mesh: Mesh) -> Converted {
+pub(crate) fn mesh(mesh: Mesh) -> Converted {
     mesh_name(&mesh.metadata)?;
     let mut wrongs = Vec::new();
     let encryption = &mesh.spec.encryption;
@@ -199,7 +205,7 @@ pub(super) fn mesh(mesh: Mesh) -> Converted {
     finish(Object::Mesh(Box::new(mesh)), wrongs)
 }
 
-pub(super) fn node_tunnel(tunnel: NodeTunnel) -> Converted {
+pub(crate) fn node_tunnel(tunnel: NodeTunnel) -> Converted {
     name(&tunnel.metadata)?;
     let mut wrongs = Vec::new();
     let path = ["spec", "generations"];
@@ -218,7 +224,7 @@ pub(super) fn node_tunnel(tunnel: NodeTunnel) -> Converted {
     finish(Object::NodeTunnel(Box::new(tunnel)), wrongs)
 }
 
-pub(super) fn external_peer(peer: ExternalPeer) -> Converted {
+pub(crate) fn external_peer(peer: ExternalPeer) -> Converted {
     name(&peer.metadata)?;
     Ok(Object::ExternalPeer(Box::new(peer)))
 }

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use hauberk_abi::{CONFIG_DROP_UNKNOWN, PHASE_SENDING};
+use hauberk_api::NodeTunnel;
 
 use super::fallback::Fallback;
 use super::{Node, generation};
@@ -40,7 +41,9 @@ impl Node {
         let published = KeyFile::load(&self.options.state_dir)?;
         let number = published
             .as_ref()
-            .map_or(self.memory.generation + 1, |keys| keys.generation);
+            .map_or(self.memory.generation.max(self.generation_told()) + 1, |keys| {
+                keys.generation
+            });
         if number > self.memory.generation {
             self.memory.generation = number;
             self.note()?;
@@ -63,6 +66,14 @@ impl Node {
         }
         self.generations = vec![generation];
         Ok(())
+    }
+
+    /// The newest generation that the cluster knows of this node; a disk that was lost makes no number old again.
+    fn generation_told(&self) -> u64 {
+        let update = self.updates.borrow();
+        let own = update.snapshot.tunnels.get(&self.options.node);
+        own.and_then(NodeTunnel::newest_generation)
+            .map_or(0, |newest| newest.id)
     }
 
     /// This node's own addresses of control messages.

@@ -118,6 +118,12 @@ impl Node {
         let now = Instant::now();
         let mended = self.mended.iter().filter(|(_, (_, until))| now < *until);
         let mended = mended.map(|(reason, (text, _))| Reason::new(reason, text.clone()));
-        manifests.chain(mended).collect()
+        let unreachable = update.unreachable.iter().cloned();
+        let source = unreachable.map(|text| Reason::new("SourceUnreachable", text));
+        let unpublished = self
+            .source
+            .trouble()
+            .map(|text| Reason::new("NotPublished", text));
+        manifests.chain(mended).chain(source).chain(unpublished).collect()
     }
 }

@@ -14,12 +14,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use hauberk_api::{MeshStatus, NodeTunnel};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
 
 use super::merge::merge;
-use super::{SourceError, Update};
+use super::{SourceError, Update, publish};
 use crate::manifest::{self, MAX_BYTES, Notice, Object, Problem};
 
 /// So long nothing may happen before the files are read.
@@ -38,6 +39,7 @@ enum Signal {
 
 /// A running watch; dropping it ends its thread.
 pub struct Watch {
+    path: PathBuf,
     signals: Sender<Signal>,
     thread: Option<JoinHandle<()>>,
     _watcher: RecommendedWatcher,
@@ -81,12 +83,28 @@ impl Watch {
             })?;
         Ok((
             Self {
+                path: path.to_owned(),
                 signals,
                 thread: Some(thread),
                 _watcher: watcher,
             },
             receiver,
         ))
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Publishes a node's tunnel if it differs from what is published; says whether it did.
+    pub fn publish_tunnel(&self, tunnel: &NodeTunnel) -> Result<bool, SourceError> {
+        publish::tunnel(&self.path, tunnel)
+    }
+
+    /// Publishes the Mesh's status if it differs from what is published; says whether it did.
+    pub fn publish_mesh_status(&self, status: &MeshStatus) -> Result<bool, SourceError> {
+        publish::mesh_status(&self.path, status)
     }
 }
 
@@ -271,6 +289,8 @@ impl Directory {
         let (snapshot, doubles) = merge(files);
         let problems = self.files.values().flat_map(|known| &known.problems).cloned();
         Update {
+            in_sync: true,
+            unreachable: None,
             snapshot: Arc::new(snapshot),
             problems: Arc::new(
                 self.problem

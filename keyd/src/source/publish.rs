@@ -86,7 +86,8 @@ fn objects(path: &Path) -> Vec<Object> {
     manifest::parse("", &bytes).map_or(Vec::new(), |parsed| parsed.objects)
 }
 
-fn keep_times(conditions: &mut [Condition], before: &[Condition]) {
+/// Fills in when each condition came to its status: as it was `before`, or now.
+pub(crate) fn keep_times(conditions: &mut [Condition], before: &[Condition]) {
     // Whole seconds, as Kubernetes keeps them: what is read back has to equal what was written.
     let now = Timestamp::from_second(Timestamp::now().as_second()).expect("the present is a valid time");
     for condition in conditions {

@@ -5,19 +5,21 @@ use std::time::{Duration, Instant};
 
 use hauberk_api::{GenerationSpec, LaneSpec, MeshPhase, NodeTunnelSpec, NodeTunnelStatus, PublicKey};
 
+use std::path::Path;
+
 use super::*;
 use crate::compute::conditions::condition;
 
 struct Lab {
     dir: tempfile::TempDir,
-    source: Source,
+    source: dir::Watch,
     updates: watch::Receiver<Update>,
 }
 
 impl Lab {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (source, updates) = Source::dir(dir.path()).unwrap();
+        let (source, updates) = dir::Watch::start(dir.path()).unwrap();
         Self { dir, source, updates }
     }
 
@@ -77,7 +79,7 @@ fn a_renamed_file_is_seen_at_once_and_a_removed_one_takes_its_objects_with_it() 
 fn everything_there_has_been_read_when_the_watch_starts() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("mesh.yaml"), mesh(true)).unwrap();
-    let (_source, updates) = Source::dir(dir.path()).unwrap();
+    let (_source, updates) = dir::Watch::start(dir.path()).unwrap();
     assert_eq!(is_on(&updates.borrow()), Some(true));
 }
 
@@ -152,7 +154,7 @@ fn an_object_in_two_files_is_taken_from_the_first_by_name() {
 
 #[test]
 fn a_missing_directory_is_an_error_that_names_it() {
-    let text = Source::dir(Path::new("/nonexistent/manifests"))
+    let text = dir::Watch::start(Path::new("/nonexistent/manifests"))
         .map(|_| ())
         .unwrap_err()
         .to_string();

@@ -1,0 +1,209 @@
+//! Which of the other nodes' generations may be used: those that the node's certificate vouches for.
+//!
+//! A generation is judged once, with the certificate authorities of the trust bundle. What was accepted stays so
+//! while it does not change, also past its expiry: that keeps new peers out and cuts no established one off. A
+//! generation that is older than one that was accepted before is refused. It never judges this node's own.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hauberk_api::{GenerationSpec, NodeTunnel};
+use hauberk_certs::binding::{self, Newest, VerifiedBinding};
+use hauberk_certs::{
+    BundleError, IdentityError, Lane, NodeIdentity, Statement, TrustBundle, TrustDomain, UnixTime,
+};
+use tokio::sync::watch;
+
+use crate::manifest::Problem;
+use crate::snapshot::Snapshot;
+
+/// The ConfigMap, in keyd's namespace, by which the controller tells nodes whom to trust.
+pub(crate) const BUNDLE: &str = "hauberk-trust-bundle";
+/// Its entries: certificates in PEM, the SPIFFE trust domain, the cluster's id.
+pub(crate) const BUNDLE_PEM: &str = "trust-bundle.pem";
+pub(crate) const TRUST_DOMAIN: &str = "trust-domain";
+pub(crate) const CLUSTER: &str = "cluster";
+
+/// What the trust bundle says.
+#[derive(Clone, Debug)]
+pub(crate) struct Anchors {
+    /// Whose certificates count.
+    pub(crate) bundle: Arc<TrustBundle>,
+    /// Where nodes' identities are at home.
+    pub(crate) trust_domain: TrustDomain,
+    /// The cluster that bindings are made for.
+    pub(crate) cluster: String,
+}
+
+/// Why the trust bundle cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AnchorsError {
+    #[error("entry {0} is missing; the controller writes it")]
+    Missing(&'static str),
+    #[error("entry {BUNDLE_PEM} cannot be used")]
+    Bundle(#[source] BundleError),
+    #[error("entry {TRUST_DOMAIN} cannot be used")]
+    TrustDomain(#[source] IdentityError),
+}
+
+impl PartialEq for Anchors {
+    fn eq(&self, other: &Self) -> bool {
+        let text = |anchors: &Self| anchors.bundle.to_pem();
+        self.cluster == other.cluster && self.trust_domain == other.trust_domain && text(self) == text(other)
+    }
+}
+
+impl Anchors {
+    /// Reads the ConfigMap's data.
+    pub(super) fn read(data: &BTreeMap<String, String>) -> Result<Self, AnchorsError> {
+        let entry = |name| data.get(name).ok_or(AnchorsError::Missing(name));
+        let bundle = TrustBundle::from_pem(entry(BUNDLE_PEM)?).map_err(AnchorsError::Bundle)?;
+        let trust_domain = entry(TRUST_DOMAIN)?.parse().map_err(AnchorsError::TrustDomain)?;
+        Ok(Self {
+            bundle: Arc::new(bundle),
+            trust_domain,
+            cluster: entry(CLUSTER)?.clone(),
+        })
+    }
+}
+
+/// What a binding is about.
+pub(super) fn statement(
+    cluster: &str,
+    node: &NodeIdentity,
+    addresses: &[IpAddr],
+    generation: &GenerationSpec,
+) -> Statement {
+    let lanes = generation.lanes.iter().map(|lane| Lane {
+        public_key: *lane.public_key.as_bytes(),
+        port: lane.port,
+    });
+    Statement {
+        cluster: cluster.to_owned(),
+        node: node.clone(),
+        generation: generation.id,
+        lanes: lanes.collect(),
+        addresses: addresses.to_vec(),
+    }
+}
+
+/// Judges bindings.
+pub(super) struct Trust {
+    own: String,
+    anchors: Option<Anchors>,
+    told: watch::Sender<Option<Anchors>>,
+    accepted: BTreeMap<String, Accepted>,
+}
+
+/// What was accepted of a node.
+#[derive(Default)]
+struct Accepted {
+    uid: String,
+    newest: Newest,
+    generations: Vec<(Vec<IpAddr>, GenerationSpec)>,
+}
+
+impl Trust {
+    /// Trusts nobody until the first [`Anchors`]; tells them to `told`.
+    pub(super) fn new(own: &str, told: watch::Sender<Option<Anchors>>) -> Self {
+        Self {
+            own: own.to_owned(),
+            anchors: None,
+            told,
+            accepted: BTreeMap::new(),
+        }
+    }
+
+    /// Takes over what the trust bundle says now; says whether it differs.
+    pub(super) fn set_anchors(&mut self, anchors: Option<Anchors>) -> bool {
+        let differs = self.anchors != anchors;
+        if differs {
+            self.anchors.clone_from(&anchors);
+            self.told.send_replace(anchors);
+        }
+        differs
+    }
+
+    /// Takes out of the other nodes' tunnels every generation that nothing vouches for, and says why.
+    pub(super) fn keep_verified(&mut self, snapshot: &mut Snapshot, now: UnixTime) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        self.accepted.retain(|name, _| snapshot.nodes.contains_key(name));
+        for (name, tunnel) in &mut snapshot.tunnels {
+            let uid = snapshot
+                .nodes
+                .get(name)
+                .and_then(|node| node.origin.uid.as_deref());
+            let Some(uid) = uid.filter(|_| *name != self.own) else {
+                continue;
+            };
+            let accepted = self.accepted.entry(name.clone()).or_default();
+            if accepted.uid != uid {
+                *accepted = Accepted {
+                    uid: uid.to_owned(),
+                    ..Accepted::default()
+                };
+            }
+            for error in accepted.judge(name, tunnel, self.anchors.as_ref(), now) {
+                problems.push(Problem::of_file(&format!("NodeTunnel {name}"), error));
+            }
+        }
+        problems
+    }
+}
+
+impl Accepted {
+    fn judge(
+        &mut self,
+        name: &str,
+        tunnel: &mut NodeTunnel,
+        anchors: Option<&Anchors>,
+        now: UnixTime,
+    ) -> Vec<String> {
+        let mut errors = Vec::new();
+        let addresses = &tunnel.spec.addresses;
+        let mut kept = Vec::new();
+        let newest = tunnel.newest_generation().map(|generation| generation.id);
+        for generation in &tunnel.spec.generations {
+            let known = (addresses.clone(), generation.clone());
+            let judged = match self.generations.contains(&known) {
+                true => Ok(()),
+                false => self
+                    .verify(name, addresses, generation, anchors, now)
+                    .and_then(|verified| {
+                        // While keys rotate two stand side by side: the older one is no replay then.
+                        let noted = (newest == Some(generation.id)).then(|| self.newest.note(&verified));
+                        noted.transpose().map(drop).map_err(|error| told(error.into()))
+                    }),
+            };
+            match judged {
+                Ok(()) => kept.push(known),
+                Err(error) => errors.push(format!("generation {}: {error}", generation.id)),
+            }
+        }
+        tunnel.spec.generations = kept.iter().map(|(_, generation)| generation.clone()).collect();
+        self.generations = kept;
+        errors
+    }
+
+    fn verify(
+        &self,
+        name: &str,
+        addresses: &[IpAddr],
+        generation: &GenerationSpec,
+        anchors: Option<&Anchors>,
+        now: UnixTime,
+    ) -> Result<VerifiedBinding, String> {
+        let anchors = anchors.ok_or_else(|| format!("there is no ConfigMap {BUNDLE} to judge it by"))?;
+        let text = generation.binding.as_deref().ok_or("it has no binding")?;
+        let identity = NodeIdentity::new(anchors.trust_domain.clone(), name, &self.uid)
+            .map_err(|error| told(error.into()))?;
+        let expected = statement(&anchors.cluster, &identity, addresses, generation);
+        binding::verify(text, &anchors.bundle, expected, now).map_err(|error| told(error.into()))
+    }
+}
+
+/// With all its causes.
+fn told(error: anyhow::Error) -> String {
+    format!("{error:#}")
+}
