@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::authority::Authority;
 use super::{signer, upkeep};
 use crate::options::ControllerOptions;
-use crate::source::kube::{Cluster, connect};
+use crate::source::kube::{Cluster, connect, told};
 
 /// The Lease's name.
 const LEASE: &str = "hauberk-controller";
@@ -31,7 +31,7 @@ pub(super) async fn run(options: &ControllerOptions) -> anyhow::Result<()> {
     loop {
         let Err(error) = stand(&client, &namespace, options).await;
         let pause = backoff.next().unwrap_or(LONGEST_PAUSE);
-        let error = format!("{error:#}");
+        let error = told(&error);
         tracing::error!(
             error,
             "the controller cannot work; tried again in {} s",

@@ -18,11 +18,14 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::authority::Authority;
+use crate::source::kube::told;
 
 /// keyd's ServiceAccount on nodes.
 const SERVICE_ACCOUNT: &str = "hauberk-keyd";
 /// A request that could not be answered is looked at again after so long.
 const AGAIN: Duration = Duration::from_secs(2);
+/// So many are answered side by side.
+const AT_ONCE: usize = 8;
 /// So often at most; then only with the next list.
 const ATTEMPTS: u32 = 5;
 
@@ -36,16 +39,12 @@ pub(super) async fn run(client: &Client, namespace: &str, authority: &Authority)
         namespace,
         authority,
     };
-    let mut seen = watcher(requests, ours)
-        .default_backoff()
-        .applied_objects()
-        .boxed();
-    while let Some(seen) = seen.next().await {
-        match seen {
-            Ok(request) => signer.answer(&request).await,
-            Err(error) => tracing::warn!(%error, "cannot watch CertificateSigningRequests; tried again"),
-        }
-    }
+    let seen = watcher(requests, ours).default_backoff().applied_objects();
+    seen.for_each_concurrent(AT_ONCE, async |seen| match seen {
+        Ok(request) => signer.answer(&request).await,
+        Err(error) => tracing::warn!(%error, "cannot watch CertificateSigningRequests; tried again"),
+    })
+    .await;
     anyhow::bail!("the watch of CertificateSigningRequests has ended")
 }
 
@@ -65,9 +64,10 @@ impl Signer<'_> {
         for _ in 0..ATTEMPTS {
             match self.try_answer(&name, request).await {
                 Ok(()) => return,
+                // It has changed since, and the watch shows how.
+                Err(error) if is_conflict(&error) => return,
                 Err(error) => {
-                    let error = format!("{error:#}");
-                    tracing::warn!(request = name, error, "not answered; tried again");
+                    tracing::warn!(request = name, error = told(&error), "not answered; tried again")
                 }
             }
             tokio::time::sleep(AGAIN).await;
@@ -75,24 +75,28 @@ impl Signer<'_> {
     }
 
     async fn try_answer(&self, name: &str, request: &CertificateSigningRequest) -> anyhow::Result<()> {
+        let version = request.metadata.resource_version.as_deref();
         let certificate = match self.judge(request).await? {
             Ok(certificate) => certificate,
             Err(refusal) => {
                 tracing::warn!(request = name, user = request.spec.username, refusal, "denied");
-                self.decide(name, "Denied", "NotThisNode", &refusal).await?;
+                self.decide(name, version, ["Denied", "NotThisNode", &refusal])
+                    .await?;
                 return Ok(());
             }
         };
-        self.decide(
-            name,
+        let approval = [
             "Approved",
             "NodeIdentityChecked",
             "the token is bound to this node",
-        )
-        .await?;
-        let status = json!({ "status": { "certificate": ByteString(certificate.into_bytes()) } });
+        ];
+        let version = self.decide(name, version, approval).await?;
+        let patch = json!({
+            "metadata": { "resourceVersion": version },
+            "status": { "certificate": ByteString(certificate.into_bytes()) },
+        });
         self.requests
-            .patch_status(name, &PatchParams::default(), &Patch::Merge(status))
+            .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
             .await
             .context("cannot write the certificate")?;
         tracing::info!(request = name, "signed");
@@ -136,15 +140,29 @@ impl Signer<'_> {
         Ok(Ok(self.authority.ca.sign(&approved, UnixTime::now())?))
     }
 
-    async fn decide(&self, name: &str, kind: &str, reason: &str, message: &str) -> anyhow::Result<()> {
+    /// Writes a condition (type, reason, message) to the request as it was at `version`; its version after that.
+    async fn decide(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        [kind, reason, message]: [&str; 3],
+    ) -> anyhow::Result<Option<String>> {
         let condition = json!({ "type": kind, "status": "True", "reason": reason, "message": message });
-        let patch = json!({ "status": { "conditions": [condition] } });
-        self.requests
+        let patch = json!({
+            "metadata": { "resourceVersion": version },
+            "status": { "conditions": [condition] },
+        });
+        let decided = self
+            .requests
             .patch_approval(name, &PatchParams::default(), &Patch::Merge(patch))
             .await
             .with_context(|| format!("cannot write the condition {kind}"))?;
-        Ok(())
+        Ok(decided.metadata.resource_version)
     }
+}
+
+fn is_conflict(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.code == 409)
 }
 
 fn is_answered(request: &CertificateSigningRequest) -> bool {

@@ -133,6 +133,22 @@ pub async fn connect(namespace: Option<&str>) -> Result<(Client, String), Source
     Ok((client, namespace))
 }
 
+/// An error and its causes on one line, of a refusal only what the API server says.
+pub fn told(error: &anyhow::Error) -> String {
+    let causes = error.chain().map(|cause| match cause.downcast_ref() {
+        Some(kube::Error::Api(status)) => status.message.clone(),
+        _ => cause.to_string(),
+    });
+    let mut texts: Vec<String> = Vec::new();
+    for cause in causes {
+        // Many errors repeat their cause in their own text.
+        if !texts.last().is_some_and(|text| text.contains(&cause)) {
+            texts.push(cause);
+        }
+    }
+    texts.join(": ")
+}
+
 struct Collector {
     objects: Objects,
     updates: watch::Sender<Update>,

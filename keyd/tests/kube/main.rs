@@ -5,4 +5,7 @@
 #[path = "../path/conversation.rs"]
 mod conversation;
 mod flip;
+mod outage;
+mod privilege;
 mod stage;
+mod trust;

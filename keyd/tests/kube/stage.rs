@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -34,6 +35,8 @@ const MANIFESTS: [&str; 2] = ["crds", "manifests"];
 pub struct Stage {
     nodes: BTreeMap<String, Process>,
     controllers: BTreeMap<String, Process>,
+    /// Kubeconfigs of the nodes' keyd.
+    tokens: BTreeMap<String, PathBuf>,
     pub lab: Lab,
     pub cluster: MutexGuard<'static, ControlPlane>,
 }
@@ -107,6 +110,7 @@ impl Stage {
         let stage = Self {
             nodes: BTreeMap::new(),
             controllers: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             lab,
             cluster,
         };
@@ -158,6 +162,13 @@ impl Stage {
     /// Starts keyd on a node, with the token of a pod that is bound to it.
     pub fn start_node(&mut self, name: &str) {
         let token = self.identity(&format!("keyd-{name}"), "hauberk-keyd", name);
+        self.tokens.insert(name.to_owned(), token);
+        self.start_node_again(name);
+    }
+
+    /// The same with the token of before, which the API server need not be there for.
+    pub fn start_node_again(&mut self, name: &str) {
+        let token = &self.tokens[name];
         let node = self.lab.node(name);
         let uapi = self.lab.dir().join("uapi").join(name);
         fs::create_dir_all(&uapi).expect("the lab's directory can be written");
@@ -293,6 +304,7 @@ impl Stage {
         loop {
             let held = self.run(async |client| holds(client).await);
             if matches!(held, Ok(true)) {
+                eprintln!("{what}: after {:.1?}", begin.elapsed());
                 return begin.elapsed();
             }
             if begin.elapsed() > patience {
@@ -340,6 +352,24 @@ impl Stage {
             "covered packets in clear: {:?}",
             counts.covered
         );
+    }
+
+    /// How many of so many pings from a pod come back.
+    pub fn pings(&self, pod: &str, to: Ipv4Addr, count: usize) -> usize {
+        let mut ping = self.lab.pod(pod).command("ping");
+        ping.args([
+            "-n",
+            "-i",
+            "0.2",
+            "-W",
+            "1",
+            "-c",
+            &count.to_string(),
+            &to.to_string(),
+        ]);
+        let output = ping.output().expect("ping runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines().filter(|line| line.contains(" time=")).count()
     }
 
     /// What keyd on a node says of itself, over its socket.

@@ -19,6 +19,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::told;
 use super::trust::Anchors;
 use crate::durable;
 use crate::source::Update;
@@ -75,7 +76,7 @@ pub(super) async fn run(
                 inputs.until_other(&identity, &anchors, renewal).await;
             }
             Err(error) => {
-                let error = format!("no certificate for this node; asked again: {error:#}");
+                let error = format!("no certificate for this node; asked again: {}", told(&error));
                 if trouble.send_if_modified(|known| known.replace(error.clone()).is_none()) {
                     tracing::warn!(error, "peers will not accept this node's keys");
                 }

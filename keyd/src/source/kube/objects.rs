@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hauberk_api::NodeTunnel;
+use hauberk_api::{MeshStatus, NodeTunnel};
 use hauberk_certs::UnixTime;
 
 use super::trust::{Anchors, Trust};
@@ -18,7 +18,7 @@ use crate::source::Update;
 /// What the watches have shown.
 pub(super) struct Objects {
     snapshot: Snapshot,
-    /// Who judges bindings; without it all tunnels count.
+    /// A node's judge of the others' bindings; for the controller all tunnels count.
     trust: Option<Trust>,
     problems: BTreeMap<(Kind, ObjectName), Problem>,
     /// Kinds that are being listed, and what was seen of them.
@@ -147,11 +147,24 @@ impl Objects {
             Item::Anchors(anchors) => self.set_anchors(Some(anchors)),
             Item::Object(Object::Node(name, node)) => replace(&mut snapshot.nodes, name, node),
             Item::Object(Object::Pod(_, pod)) => replace(&mut snapshot.pods, name, *pod),
-            Item::Object(Object::NodeTunnel(tunnel)) => replace(&mut snapshot.tunnels, name.name, *tunnel),
+            Item::Object(Object::NodeTunnel(mut tunnel)) => {
+                // What the others say of themselves is the controller's matter, and must not wake every node.
+                if self.trust.as_ref().is_some_and(|trust| trust.own() != name.name) {
+                    tunnel.status = None;
+                }
+                replace(&mut snapshot.tunnels, name.name, *tunnel)
+            }
             Item::Object(Object::ExternalPeer(peer)) => {
                 replace(&mut snapshot.external_peers, name.name, *peer)
             }
-            Item::Object(Object::Mesh(mesh)) => {
+            Item::Object(Object::Mesh(mut mesh)) => {
+                // Of the status a node needs the phase; counts change with every node.
+                if let Some(status) = mesh.status.as_mut().filter(|_| self.trust.is_some()) {
+                    *status = MeshStatus {
+                        phase: status.phase,
+                        ..MeshStatus::default()
+                    };
+                }
                 let differs = snapshot.mesh.as_ref() != Some(&*mesh);
                 snapshot.mesh = Some(*mesh);
                 differs

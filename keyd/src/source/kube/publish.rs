@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use super::bindings::Bindings;
 use super::credentials::Signer;
+use super::told;
 use crate::source::publish::keep_times;
 
 /// The owner of the fields that keyd applies.
@@ -73,7 +74,7 @@ pub(super) async fn run(
                     trouble.send_if_modified(|known| known.take().is_some());
                     break;
                 }
-                Err(error) => format!("NodeTunnel not published; tried again: {error:#}"),
+                Err(error) => format!("NodeTunnel not published; tried again: {}", told(&error)),
             };
             let is_new = trouble.send_if_modified(|known| known.replace(error.clone()).is_none());
             if is_new {

@@ -115,6 +115,11 @@ impl Trust {
         }
     }
 
+    /// The node that judges.
+    pub(super) fn own(&self) -> &str {
+        &self.own
+    }
+
     /// Takes over what the trust bundle says now; says whether it differs.
     pub(super) fn set_anchors(&mut self, anchors: Option<Anchors>) -> bool {
         let differs = self.anchors != anchors;

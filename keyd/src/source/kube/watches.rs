@@ -135,9 +135,21 @@ where
             Ok(watcher::Event::InitApply(object) | watcher::Event::Apply(object)) => seen(object),
             Ok(watcher::Event::InitDone) => Event::Listed(kind),
             Ok(watcher::Event::Delete(object)) => Event::Gone(kind, object_name(&object)),
-            Err(error) => Event::Failed(kind, format!("{:#}", anyhow::Error::from(error))),
+            Err(error) => Event::Failed(kind, reason(error)),
         })
         .boxed()
+}
+
+/// Why, without the words of the watcher around it.
+fn reason(error: watcher::Error) -> String {
+    use watcher::Error;
+    match error {
+        Error::InitialListFailed(cause) | Error::WatchStartFailed(cause) | Error::WatchFailed(cause) => {
+            super::told(&cause.into())
+        }
+        Error::WatchError(status) => status.message,
+        Error::NoResourceVersion => error.to_string(),
+    }
 }
 
 fn object_name(object: &impl Resource) -> ObjectName {
