@@ -3,15 +3,20 @@
 //! One served version, additive changes only: a new field has a default, and readers ignore fields
 //! they don't know (keyd's directory source is stricter and names them, since nobody validated those
 //! files before). Values that can be wrong in more ways than their shape shows (keys, prefixes,
-//! addresses) are parsed here, so that no reader meets them as text.
+//! addresses) are parsed here, so that no reader meets them as text. The API server refuses the same, and more, by
+//! schemas that are derived from the types; what only it enforces must still do no harm in an object that it let
+//! pass, such as one of a later version.
 #![forbid(unsafe_code)]
 
+mod crds;
 mod defaults;
 mod external_peer;
 mod mesh;
 mod node_tunnel;
 mod public_key;
+mod schema;
 
+pub use crds::{crd_manifests, crds};
 pub use external_peer::{ExternalPeer, ExternalPeerSpec, ExternalPeerStatus, SecretKeyRef};
 pub use mesh::{
     EncryptionSpec, Enforcer, KeysSpec, Mesh, MeshPhase, MeshSpec, MeshStatus, PolicyMode, PolicySpec,

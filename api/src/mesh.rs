@@ -2,11 +2,11 @@
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::CustomResource;
+use kube::{CustomResource, core::Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::defaults;
+use crate::{defaults, schema};
 
 /// Settings of the mesh. There is one per cluster, named `default`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,14 +15,18 @@ use crate::defaults;
     version = "v1alpha1",
     kind = "Mesh",
     plural = "meshes",
+    doc = "Settings of the mesh, and the flag that turns encryption between nodes on. There is one per cluster, named `default`.",
     status = "MeshStatus",
     derive = "Default",
     derive = "PartialEq",
+    shortname = "hmesh",
     category = "hauberk",
-    printcolumn = r#"{"name":"Encryption","type":"boolean","jsonPath":".spec.encryption.enabled"}"#,
-    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
-    printcolumn = r#"{"name":"Nodes","type":"integer","jsonPath":".status.nodes"}"#,
-    printcolumn = r#"{"name":"Encrypted","type":"integer","jsonPath":".status.encryptedNodes"}"#,
+    printcolumn = r#"{"name":"Encryption","type":"boolean","jsonPath":".spec.encryption.enabled","description":"The flag: whether encryption is wanted"}"#,
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase","description":"Where the flip of the whole mesh stands"}"#,
+    printcolumn = r#"{"name":"Nodes","type":"integer","jsonPath":".status.nodes","description":"Nodes of the cluster"}"#,
+    printcolumn = r#"{"name":"Encrypted","type":"integer","jsonPath":".status.encryptedNodes","description":"Nodes from which nothing covered leaves in clear"}"#,
+    printcolumn = r#"{"name":"Degraded","type":"string","jsonPath":".status.conditions[?(@.type==\"Degraded\")].reason","priority":1,"description":"What an operator should look at"}"#,
+    printcolumn = r#"{"name":"Enforcer","type":"string","jsonPath":".spec.policy.enforcer","priority":1,"description":"Who enforces network policy; CNI where it is empty"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     validation = Rule::new("self.metadata.name == 'default'").message("the only Mesh is named default")
 )]
@@ -41,26 +45,35 @@ pub struct MeshSpec {
 /// Encryption between nodes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = [ports_outside_of_node_ports()]))]
 pub struct EncryptionSpec {
-    /// The flag: encrypt traffic of covered addresses between nodes.
+    /// The flag: encrypt traffic of covered addresses between nodes. Default false.
     pub enabled: bool,
     /// The covered prefixes. By default every Node's podCIDRs.
     #[serde(rename = "podCIDRs", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(
+        with = "Vec<schema::Prefix>",
+        length(max = 64),
+        extend("x-kubernetes-list-type" = "set")
+    )]
     pub pod_cidrs: Vec<IpNet>,
     /// Lanes of each node, 1 to 16. By default the node's cores, at most 4.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 16))]
+    #[schemars(with = "i32", range(min = 1, max = defaults::MAX_LANES))]
     pub lanes: Option<u16>,
-    /// First of the two ranges of `lanes` UDP ports each. Default 23400.
+    /// First of the two ranges of `lanes` UDP ports each, outside of 30000-32767, the usual NodePort range.
+    /// Firewalls between nodes have to pass both ranges. Default 23400.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1024, max = 65500))]
+    #[schemars(with = "i32", range(min = defaults::MIN_LISTEN_PORT, max = defaults::MAX_LISTEN_PORT))]
     pub listen_port: Option<u16>,
     /// Mix a post-quantum pre-shared key into every session.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
     pub post_quantum: Option<bool>,
-    /// What happens to covered traffic of nodes that cannot take part.
+    /// What happens to covered traffic of nodes that cannot take part: `Drop` (the default) drops and counts it,
+    /// `Exempt` sends it in clear and counts it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "UnreachableNodes")]
     pub unreachable_nodes: Option<UnreachableNodes>,
 }
 
@@ -98,11 +111,14 @@ pub enum UnreachableNodes {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PolicySpec {
-    /// Who enforces policy, and with it which way packets take.
+    /// Who enforces network policy, and with it which way packets take: `CNI` (the default) leaves it to the CNI and
+    /// the host's stack; `Hauberk` takes it over.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Enforcer")]
     pub enforcer: Option<Enforcer>,
-    /// Whether denied packets are dropped or only reported.
+    /// What a deny does: `Enforce` (the default) drops packets, `Audit` lets them pass and reports them.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "PolicyMode")]
     pub mode: Option<PolicyMode>,
 }
 
@@ -153,8 +169,9 @@ pub enum PolicyMode {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ServicesSpec {
-    /// Translate Services in eBPF, in kube-proxy's place.
+    /// Translate Services in eBPF, in kube-proxy's place. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
     pub kube_proxy_replacement: Option<bool>,
 }
 
@@ -162,8 +179,10 @@ pub struct ServicesSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KeysSpec {
-    /// How often a node brings up a generation with new keys, as `720h` or `30m`. By default never.
+    /// How often a node brings up a generation with new keys, as `720h` or `1h30m`; at least `1h`. By default
+    /// never.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "schema::Interval")]
     pub rotation_interval: Option<String>,
 }
 
@@ -171,14 +190,18 @@ pub struct KeysSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MeshStatus {
-    /// Where the flip stands.
+    /// Where the flip of the whole mesh stands: `Off`, no pair of nodes encrypts; `Enabling`, some pair may still
+    /// send in clear; `Encrypted`, every pair encrypts; `Disabling`, some pair still encrypts.
     pub phase: MeshPhase,
     /// Nodes of the cluster.
+    #[schemars(with = "i32", range(min = 0))]
     pub nodes: u32,
     /// Nodes whose condition `Encrypted` is true.
+    #[schemars(with = "i32", range(min = 0))]
     pub encrypted_nodes: u32,
     /// `Ready`, `Encrypted`, `Degraded`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "schema::Conditions")]
     pub conditions: Vec<Condition>,
 }
 
@@ -206,6 +229,20 @@ impl MeshPhase {
             Self::Disabling => "Disabling",
         }
     }
+}
+
+/// The kernel gives a NodePort's packets to the Service before a lane's socket is asked, and a Service may get its port
+/// long after the lanes are up.
+fn ports_outside_of_node_ports() -> Rule {
+    let lanes = format!("(has(self.lanes) ? self.lanes : {})", defaults::MAX_DEFAULT_LANES);
+    Rule::new(format!(
+        "!has(self.listenPort) || self.listenPort + 2 * {lanes} <= 30000 || self.listenPort > 32767"
+    ))
+    .message(
+        "the ports listenPort to listenPort + 2 * lanes - 1 may not touch 30000-32767: a Service with one of them as \
+         its NodePort would take the tunnel's packets",
+    )
+    .field_path(".listenPort")
 }
 
 #[cfg(test)]

@@ -3,11 +3,18 @@
 use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::CustomResource;
+use kube::{CustomResource, core::Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::PublicKey;
+use crate::{PublicKey, schema};
+
+/// The one in use, and the one that follows it.
+const MAX_GENERATIONS: usize = 2;
+/// Highest id: what every reader of JSON keeps exactly (RFC 8259 §6).
+const MAX_GENERATION: i64 = (1 << 53) - 1;
+/// Longest binding, in bytes: as long as readers accept, so that an object of two generations stays under 16 KiB.
+const MAX_BINDING: usize = 2560;
 
 /// A node's tunnel, named as its Node and owned by it. Every node watches it, so it carries no counters.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,23 +22,46 @@ use crate::PublicKey;
     group = "hauberk.dev",
     version = "v1alpha1",
     kind = "NodeTunnel",
+    doc = "The keys and ports under which a node can be reached. Named as its Node and owned by it; only the node's own keyd writes it.",
     status = "NodeTunnelStatus",
     derive = "Default",
     derive = "PartialEq",
     shortname = "nt",
     category = "hauberk",
-    printcolumn = r#"{"name":"Generation","type":"integer","jsonPath":".spec.generations[-1:].id"}"#,
-    printcolumn = r#"{"name":"Encrypted","type":"string","jsonPath":".status.conditions[?(@.type==\"Encrypted\")].status"}"#,
-    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Encrypted\")].reason"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status","description":"Whether the node's kernel and tunnel follow the cluster"}"#,
+    printcolumn = r#"{"name":"Encrypted","type":"string","jsonPath":".status.conditions[?(@.type==\"Encrypted\")].status","description":"Whether nothing covered leaves in clear"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Encrypted\")].reason","description":"Why it is encrypted, or not"}"#,
+    printcolumn = r#"{"name":"Generation","type":"integer","jsonPath":".spec.generations[-1:].id","description":"The newest generation of keys"}"#,
+    printcolumn = r#"{"name":"Addresses","type":"string","jsonPath":".spec.addresses","priority":1,"description":"Where the node's lanes receive"}"#,
+    printcolumn = r#"{"name":"Degraded","type":"string","jsonPath":".status.conditions[?(@.type==\"Degraded\")].message","priority":1,"description":"What an operator should look at"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeTunnelSpec {
-    /// The node's generations, oldest first. None while the node's tunnel is down; the object alone
-    /// says that the node can take part.
+    /// The node's generations of keys, oldest first, at most two. None while the node's tunnel is down; the object
+    /// alone says that the node can take part.
+    #[schemars(
+        length(max = MAX_GENERATIONS),
+        extend(
+            "x-kubernetes-list-type" = "atomic",
+            "x-kubernetes-validations" = [
+                Rule::new("self.size() < 2 || self[0].id < self[1].id")
+                    .message("generations stand oldest first, each with a higher id than the one before"),
+                Rule::new(
+                    "self.size() == 0 || oldSelf.size() == 0 \
+                     || self[self.size() - 1].id >= oldSelf[oldSelf.size() - 1].id"
+                )
+                .message("the newest generation's id may not go down: peers refuse keys older than they have seen"),
+            ]
+        )
+    )]
     pub generations: Vec<GenerationSpec>,
     /// Addresses of the node at which its lanes receive; each must be one of its Node's.
-    #[schemars(with = "Vec<String>")]
+    #[schemars(
+        with = "Vec<schema::Address>",
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "atomic")
+    )]
     pub addresses: Vec<IpAddr>,
 }
 
@@ -39,12 +69,26 @@ pub struct NodeTunnelSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GenerationSpec {
-    /// Rises with every new set of keys.
+    /// Rises with every new set of keys; from 1.
+    #[schemars(with = "i64", range(min = 1, max = MAX_GENERATION))]
     pub id: u64,
     /// The lanes, in order; their number and order are part of how pairs of nodes share sessions out.
+    #[schemars(
+        length(min = 1, max = 64),
+        extend(
+            "x-kubernetes-list-type" = "atomic",
+            "x-kubernetes-validations" = [
+                Rule::new("self.all(one, self.exists_one(other, other.port == one.port))")
+                    .message("each lane has a port of its own"),
+                Rule::new("self.all(one, self.exists_one(other, other.publicKey == one.publicKey))")
+                    .message("each lane has a key of its own"),
+            ]
+        )
+    )]
     pub lanes: Vec<LaneSpec>,
-    /// The node certificate's signature over this generation. Required by the `kube` source.
+    /// The node certificate's signature over this generation, without which no peer in a cluster accepts it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = MAX_BINDING))]
     pub binding: Option<String>,
 }
 
@@ -53,17 +97,18 @@ pub struct GenerationSpec {
 #[serde(rename_all = "camelCase")]
 pub struct LaneSpec {
     /// The lane's WireGuard public key.
-    #[schemars(with = "String")]
     pub public_key: PublicKey,
     /// The lane's UDP port.
+    #[schemars(with = "i32", range(min = 1, max = 65535))]
     pub port: u16,
 }
 
-/// Conditions only.
+/// How the node is, as conditions only: every node watches it, so it carries no counters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeTunnelStatus {
     /// `Ready`, `Encrypted`, `Degraded`.
+    #[schemars(with = "schema::Conditions")]
     pub conditions: Vec<Condition>,
 }
 

@@ -1,8 +1,10 @@
 //! A WireGuard public key: 32 bytes, written in base64 as `wg` does.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use kube::core::Rule;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A WireGuard public key, never the all-zero one.
@@ -73,6 +75,30 @@ impl<'de> Deserialize<'de> for PublicKey {
         String::deserialize(deserializer)?
             .parse()
             .map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for PublicKey {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "PublicKey".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            // A key is 44 characters. A key in hexadecimal, 64, gets to the rule and so to its message.
+            "maxLength": 64,
+            "x-kubernetes-validations": [
+                // The last of 43 digits carries 4 bits, so its lowest 2 are zero.
+                Rule::new("self.matches('^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$')")
+                    .message("is no WireGuard key: it has to be base64 of 32 bytes, as `wg pubkey` prints it"),
+                Rule::new("!self.matches('^A{43}=$')").message("is no WireGuard key: all zero"),
+            ],
+        })
     }
 }
 
