@@ -3,7 +3,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use hauberk_api::{GenerationSpec, LaneSpec, MeshPhase, NodeTunnelSpec, NodeTunnelStatus, PublicKey};
+use hauberk_api::{
+    GenerationSpec, LaneSpec, MeshPhase, MeshStatus, NodeTunnelSpec, NodeTunnelStatus, PublicKey,
+};
 
 use std::path::Path;
 

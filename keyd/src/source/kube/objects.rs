@@ -43,7 +43,7 @@ impl Objects {
     /// Takes in one event; says whether an [`Update`] would differ.
     pub(super) fn take_in(&mut self, event: Event) -> bool {
         match event {
-            Event::Failed(kind, error) => return self.fail(kind, error),
+            Event::Failed(kind, error) => self.fail(kind, error),
             Event::Listing(kind) => {
                 self.listing.insert(kind, BTreeSet::new());
                 false
