@@ -44,7 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     if args.list {
         for target in TARGETS {
-            println!("{:<16} {}", target.name, target.about);
+            println!("{:<20} {}", target.name, target.about);
         }
         return Ok(ExitCode::SUCCESS);
     }

@@ -3,6 +3,7 @@
 //! A target fails by panicking. It returns a number for what it did, by which the runner tells inputs
 //! apart.
 
+mod certs;
 mod coalesce;
 mod cut;
 mod keyd;
@@ -35,4 +36,8 @@ pub(crate) const TARGETS: &[Target] = &[
     keyd::CONTROL_MESSAGE,
     keyd::KEY_FILE,
     keyd::MANIFEST,
+    certs::NODE_IDENTITY,
+    certs::CERTIFICATE_REQUEST,
+    certs::TRUST_BUNDLE,
+    certs::BINDING,
 ];
