@@ -212,3 +212,6 @@ fn read(title: &str, converted: Converted) -> Result<Item, Problem> {
         .map(Item::Object)
         .map_err(|wrongs| Problem::of_object(title, &wrongs))
 }
+
+#[cfg(test)]
+mod tests;
