@@ -212,3 +212,6 @@ impl Accepted {
 fn told(error: anyhow::Error) -> String {
     format!("{error:#}")
 }
+
+#[cfg(test)]
+mod tests;
