@@ -5,6 +5,7 @@
 #[path = "../path/conversation.rs"]
 mod conversation;
 mod flip;
+mod nonsense;
 mod outage;
 mod privilege;
 mod stage;

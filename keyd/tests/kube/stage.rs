@@ -354,6 +354,15 @@ impl Stage {
         );
     }
 
+    /// What a node's condition `Degraded` says, while it is true.
+    pub fn degraded(&self, node: &str) -> String {
+        let tunnel = self.run(async |client| Api::<NodeTunnel>::all(client).get_opt(node).await);
+        let tunnel = tunnel.ok().flatten();
+        let degraded = tunnel.as_ref().and_then(|tunnel| tunnel.condition("Degraded"));
+        let degraded = degraded.filter(|degraded| degraded.status == "True");
+        degraded.map_or_else(String::new, |degraded| degraded.message.clone())
+    }
+
     /// How many of so many pings from a pod come back.
     pub fn pings(&self, pod: &str, to: Ipv4Addr, count: usize) -> usize {
         let mut ping = self.lab.pod(pod).command("ping");
