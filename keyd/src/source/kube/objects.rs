@@ -73,16 +73,23 @@ impl Objects {
         }
     }
 
-    /// The cluster as it is known at `now`.
+    /// The cluster as it is known at `now`; without objects until all are known.
     pub(super) fn update(&mut self, now: UnixTime) -> Update {
+        let unreachable = self.unreachable();
+        if !self.unlisted.is_empty() {
+            return Update {
+                unreachable,
+                ..Update::default()
+            };
+        }
         let mut snapshot = self.snapshot.clone();
         let mut problems: Vec<_> = self.problems.values().cloned().collect();
         if let Some(trust) = &mut self.trust {
             problems.extend(trust.keep_verified(&mut snapshot, now));
         }
         Update {
-            in_sync: self.unlisted.is_empty(),
-            unreachable: self.unreachable(),
+            in_sync: true,
+            unreachable,
             snapshot: Arc::new(snapshot),
             problems: Arc::new(problems),
             ..Update::default()
