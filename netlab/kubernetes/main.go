@@ -1,13 +1,14 @@
-// Command kubernetes is a control plane and its client as one binary. It is started by the name of one of
-// them, as a link to it: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl. Flags are
-// that program's own, and so is the process: each component has one to itself.
+// Command kubernetes is a cluster's components and its client as one binary. It is started by the name of
+// one of them, as a link to it: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet,
+// kube-proxy, kubectl. Flags are that program's own, and so is the process: each component has one to itself.
 //
 // The components are upstream's, unchanged. They are built here because the Go module proxy has them
-// everywhere, and as one binary because they share most of their code: five would take five times the
+// everywhere, and as one binary because they share most of their code: seven would take seven times the
 // linking and the disk.
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,7 +23,9 @@ import (
 	kubectlerrors "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 )
 
 func main() {
@@ -37,6 +40,10 @@ func main() {
 		serve(controllermanager.NewControllerManagerCommand())
 	case "kube-scheduler":
 		serve(scheduler.NewSchedulerCommand())
+	case "kubelet":
+		serve(kubelet.NewKubeletCommand(context.Background()))
+	case "kube-proxy":
+		serve(proxy.NewProxyCommand())
 	case "kubectl":
 		// Whoever types a command wants its error as one line, not as a server's log entry.
 		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {

@@ -1,8 +1,9 @@
-//! A real Kubernetes control plane, for tests: etcd, kube-apiserver, and where wanted
-//! kube-controller-manager and kube-scheduler, with an authority, RBAC and an audit log.
+//! A real Kubernetes, for tests. First a control plane: etcd, kube-apiserver, and where wanted
+//! kube-controller-manager and kube-scheduler, with an authority, RBAC and an audit log. Then, where pods
+//! are wanted that are more than objects, a [`Worker`] on a lab's node: kubelet, containerd, CNI, kube-proxy.
 //!
-//! It is a machine of its own: one network namespace with all components, on ports that nobody else can
-//! have. It is reached in two ways ([`Vantage`]):
+//! The control plane is a machine of its own: one network namespace with all components, on ports that
+//! nobody else can have. It is reached in two ways ([`Vantage`]):
 //! - From a lab that it has joined ([`ControlPlane::join`]), by a cable into the fabric. What runs on nodes
 //!   talks to it directly, and sees a killed API server as it would in a cluster.
 //! - From the machine, by a relay on a loopback port. So a test may use any client on any thread, and
@@ -32,23 +33,29 @@ use crate::{Lab, LabError, Netns, error::file, runtime::Runtime, sweep};
 mod certificates;
 mod component;
 mod error;
+mod families;
 mod flags;
 mod identity;
+mod image;
 mod network;
 mod pod;
 mod programs;
 mod relay;
+mod worker;
 
 use certificates::Authority;
 use component::Component;
 pub use error::KubernetesError;
 use error::api;
+pub use families::Families;
 use flags::Files;
 use identity::{Credential, Door};
 pub use identity::{Identity, Vantage};
+pub use image::Image;
 pub use pod::PlacedPod;
 use programs::Programs;
 use relay::Relay;
+pub use worker::{ServiceProxy, Worker, WorkerSpec, vxlan_overlay};
 
 const AUDIT_POLICY: &str = include_str!("kubernetes/audit-policy.yaml");
 /// Until the API server is ready; it takes a tenth of that on two idle cores.
@@ -65,7 +72,7 @@ pub struct ControlPlaneSpec {
     /// of deleted namespaces. Without it none of that happens, and a pod may name a ServiceAccount that
     /// is not there.
     pub controller_manager: bool,
-    /// Pods without a node get one.
+    /// Pods without a node get one, and the Service `kubernetes` leads to the API server.
     pub scheduler: bool,
 }
 
@@ -82,6 +89,7 @@ pub struct ControlPlane {
     door: Door,
     files: Files,
     spec: ControlPlaneSpec,
+    families: Families,
     programs: Programs,
     netns: Netns,
     runtime: Runtime,
@@ -94,6 +102,14 @@ impl ControlPlane {
     /// # Errors
     /// Not root; no programs, and nothing to build them with; a component that ends or is not ready in time.
     pub fn start(spec: ControlPlaneSpec) -> Result<Self, KubernetesError> {
+        Self::start_with(spec, Families::Dual)
+    }
+
+    /// The same, for a cluster with these families of addresses.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start`].
+    pub fn start_with(spec: ControlPlaneSpec, families: Families) -> Result<Self, KubernetesError> {
         let programs = Programs::find()?;
         let runtime = Runtime::create("k8s")?;
         if let Err(e) = sweep() {
@@ -108,6 +124,11 @@ impl ControlPlane {
             audit_policy: dir.join("audit-policy.yaml"),
             audit_log: dir.join("audit.log"),
             server: authority.server("kube-apiserver", flags::reached_by())?,
+            kubelet_client: authority.client(
+                "kubelet-client",
+                "kube-apiserver-kubelet-client",
+                Some("system:masters"),
+            )?,
             authority: authority.files().clone(),
             tokens_private,
             tokens_public,
@@ -120,6 +141,7 @@ impl ControlPlane {
         let door = Door {
             dir: dir.clone(),
             relay: relay.address(),
+            lab: families.api_server(),
             authority_file: files.authority.certificate.clone(),
             authority: authority.der(),
         };
@@ -134,6 +156,7 @@ impl ControlPlane {
             door,
             files,
             spec,
+            families,
             programs,
             netns,
             runtime,
@@ -233,7 +256,7 @@ impl ControlPlane {
     pub fn start_api_server(&mut self) -> Result<Duration, KubernetesError> {
         let started = Instant::now();
         if self.api_server.is_none() {
-            let flags = flags::api_server(&self.files, self.spec.controller_manager);
+            let flags = flags::api_server(&self.files, self.spec, self.families);
             self.api_server = Some(self.component("kube-apiserver", &flags)?);
         }
         self.wait_ready(started)?;
@@ -265,7 +288,7 @@ impl ControlPlane {
         if self.spec.controller_manager {
             let name = "kube-controller-manager";
             let user = self.user(name, "system:kube-controller-manager", None)?;
-            let flags = flags::controller_manager(&self.files, user.kubeconfig(Vantage::Lab));
+            let flags = flags::controller_manager(&self.files, self.families, user.kubeconfig(Vantage::Lab));
             self.controllers.push(self.component(name, &flags)?);
         }
         if self.spec.scheduler {

@@ -7,10 +7,12 @@
 //! duplicates and reorders packets.
 //!
 //! Nothing outside namespaces that the lab made is configured, except by adding to it: a runtime directory
-//! under `/run/hauberk-lab`, names in `/run/netns`, a child of the cgroup2 root. All of it is removed when the
-//! [`Lab`] is dropped, when the process panics or dies (by a small guardian process), and by [`sweep`].
+//! under `/run/hauberk-lab`, names in `/run/netns`, a child of the cgroup2 root (for kubelets, one of each
+//! cgroup v1 root too). All of it is removed when the [`Lab`] is dropped, when the process panics or dies (by a
+//! small guardian process), and by [`sweep`].
 //!
-//! [`kubernetes`] is a real control plane for it, in a namespace of its own.
+//! [`kubernetes`] is a real control plane for it, in a namespace of its own, and makes nodes real ones, with
+//! kubelets and containers.
 //!
 //! Everything needs root and `ip`, `nft` and `ethtool` on the path.
 

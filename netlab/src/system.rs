@@ -15,8 +15,13 @@ use crate::{LabError, error::file};
 
 /// Runs `command` to its end.
 pub(crate) fn run(command: &mut Command) -> Result<Output, LabError> {
+    run_reading(command, Stdio::null())
+}
+
+/// Runs `command` to its end with `stdin` as its standard input.
+pub(crate) fn run_reading(command: &mut Command, stdin: impl Into<Stdio>) -> Result<Output, LabError> {
     let output = command
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .output()
         .map_err(|source| not_started(command, source))?;
     judge(command, output)

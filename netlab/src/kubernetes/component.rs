@@ -3,7 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
+    process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -30,18 +30,21 @@ impl Component {
         netns: &Netns,
         dir: &Path,
     ) -> Result<Self, KubernetesError> {
-        let program = programs.path(name)?;
+        let mut command = netns.command(programs.path(name)?);
+        command.args(arguments).current_dir(dir);
+        Self::run(name, command, dir)
+    }
+
+    /// Starts it by a command of the lab's; its log is in `dir`, as above.
+    pub(super) fn run(name: &'static str, mut command: Command, dir: &Path) -> Result<Self, KubernetesError> {
         let log = dir.join(format!("{name}.log"));
         let writer = OpenOptions::new().create(true).append(true).open(&log);
-        let mut command = netns.command(&program);
         command
-            .args(arguments)
-            .current_dir(dir)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(writer.map_err(file("cannot open", &log))?);
         let process = Process::spawn(&mut command).map_err(|source| LabError::Start {
-            program: program.display().to_string(),
+            program: command.get_program().display().to_string(),
             source,
         })?;
         Ok(Self { name, process, log })

@@ -12,7 +12,7 @@ use kube::{Client, Config, config::AuthInfo};
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 
-use super::{KubernetesError, certificates::CertificateFiles, error::api, flags::PORT, network};
+use super::{KubernetesError, certificates::CertificateFiles, error::api};
 use crate::{LabError, error::file};
 
 /// From where the API server is asked. It has another address on the machine than in a lab.
@@ -46,6 +46,8 @@ pub(super) enum Credential {
 pub(super) struct Door {
     pub(super) dir: PathBuf,
     pub(super) relay: SocketAddr,
+    /// The API server's address in a lab.
+    pub(super) lab: SocketAddr,
     pub(super) authority_file: PathBuf,
     pub(super) authority: Vec<u8>,
 }
@@ -66,10 +68,7 @@ impl Identity {
             }
             Credential::Token(file) => json!({"tokenFile": file}),
         };
-        for (path, address) in [
-            (&identity.machine, door.relay),
-            (&identity.lab, SocketAddr::from((network::V4, PORT))),
-        ] {
+        for (path, address) in [(&identity.machine, door.relay), (&identity.lab, door.lab)] {
             // JSON is YAML as well.
             let text = kubeconfig(address, &door.authority_file, &user).to_string();
             fs::write(path, text).map_err(file("cannot write", path))?;
@@ -140,7 +139,7 @@ impl Identity {
     }
 }
 
-fn kubeconfig(server: SocketAddr, authority: &Path, user: &Value) -> Value {
+pub(super) fn kubeconfig(server: SocketAddr, authority: &Path, user: &Value) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Config",

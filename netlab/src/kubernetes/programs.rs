@@ -6,7 +6,7 @@
 use std::{
     env,
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -26,6 +26,10 @@ impl Programs {
             Some(folder) if !folder.is_empty() => Ok(Self(folder.into())),
             _ => found_by_script().map(Self),
         }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.0
     }
 
     pub(super) fn path(&self, component: &str) -> Result<PathBuf, KubernetesError> {

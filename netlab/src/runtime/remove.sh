@@ -20,4 +20,8 @@ for mounted in "$2/bpf" "$2"; do
 done
 [ ! -d "$2" ] || rmdir "$2"
 [ ! -d "$3" ] || find "$3" -depth -type d -exec rmdir {} +
+# A node that runs a kubelet has one of that name in each cgroup v1 hierarchy too.
+grep ' cgroup ' /proc/mounts | while read -r _ hierarchy _; do
+    [ ! -d "$hierarchy/${3##*/}" ] || find "$hierarchy/${3##*/}" -depth -type d -exec rmdir {} +
+done
 [ ! -e "$2" ] && [ ! -e "$3" ] && [ -z "$(ls -d /run/netns/"$1"-* 2>/dev/null)" ]
