@@ -5,6 +5,7 @@
 #[path = "../path/conversation.rs"]
 mod conversation;
 mod flip;
+mod install;
 mod nonsense;
 mod outage;
 mod privilege;

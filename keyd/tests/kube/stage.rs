@@ -22,14 +22,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::install;
+
 /// Namespace of the installation, as `deploy/` has it.
 pub const SYSTEM: &str = "hauberk-system";
 /// Namespace of the lab's pods.
 pub const PODS: &str = "demo";
 const LOOK: Duration = Duration::from_millis(50);
-
-/// What `deploy/` installs before any workload.
-const MANIFESTS: [&str; 2] = ["crds", "manifests"];
 
 /// A lab, its objects, and keyd on its nodes. Fields are dropped in this order.
 pub struct Stage {
@@ -46,45 +45,12 @@ fn control_plane() -> MutexGuard<'static, ControlPlane> {
     static SHARED: LazyLock<Mutex<ControlPlane>> = LazyLock::new(|| {
         let spec = ControlPlaneSpec::default();
         let cluster = ControlPlane::start(spec).unwrap_or_else(|error| panic!("{error}"));
-        install(&cluster);
+        install::install(&cluster);
         Mutex::new(cluster)
     });
     let mut cluster = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     cluster.start_api_server().expect("the API server runs");
     cluster
-}
-
-fn install(cluster: &ControlPlane) {
-    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-    for folder in MANIFESTS {
-        let mut kubectl = cluster.kubectl().expect("there is a kubectl");
-        let output = kubectl
-            .args(["apply", "--server-side", "-f"])
-            .arg(deploy.join(folder))
-            .output();
-        let output = output.expect("kubectl runs");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    let established = [
-        "wait",
-        "--for=condition=Established",
-        "crd",
-        "--all",
-        "--timeout=20s",
-    ];
-    let mut kubectl = cluster.kubectl().expect("there is a kubectl");
-    assert!(
-        kubectl
-            .args(established)
-            .output()
-            .expect("kubectl runs")
-            .status
-            .success()
-    );
 }
 
 impl Stage {

@@ -1,0 +1,8 @@
+//! Real nodes and real pods: kubelets, containerd, Debian's CNI plugins, kube-proxy, and keyd between them.
+//!
+//! Needs root, the control plane's programs, containerd and the CNI plugins.
+
+mod cluster;
+mod flip;
+#[path = "../kube/install.rs"]
+mod install;
