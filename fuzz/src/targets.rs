@@ -4,6 +4,7 @@
 //! apart.
 
 mod certs;
+mod cni;
 mod coalesce;
 mod cut;
 mod keyd;
@@ -36,6 +37,8 @@ pub(crate) const TARGETS: &[Target] = &[
     keyd::CONTROL_MESSAGE,
     keyd::KEY_FILE,
     keyd::MANIFEST,
+    cni::CALL,
+    cni::CONFLIST,
     certs::NODE_IDENTITY,
     certs::CERTIFICATE_REQUEST,
     certs::TRUST_BUNDLE,

@@ -1,9 +1,10 @@
 //! From the cluster's objects to what this node's kernel and tunnels shall hold: pure, and the same
 //! answer for the same question.
 //!
-//! Stages: 1. settle conflicts ([`Snapshot::claims`]), 2. covered prefixes, 3. peers and the WireGuard
+//! Stages: 1. settle conflicts ([`Snapshot::claims`]) and what CNI told of this node's pods, 2. covered prefixes, 3. peers and the WireGuard
 //! peers of each lane, 4. ipcache and pods, 5. external peers, 6. what this node publishes of itself. It reads no clock, no file and no kernel state; what it needs of those is in [`Local`].
 
+mod attached;
 pub mod conditions;
 mod external;
 mod identity;
@@ -27,6 +28,7 @@ use external::External;
 use ipcache::Addresses;
 use peers::{Flip, Peers};
 
+pub use attached::Attached;
 pub use identity::Identity;
 
 /// The reason of a manifest that cannot be read.
@@ -44,8 +46,10 @@ pub struct Local {
     pub cores: usize,
     /// Its generations that are up, oldest first; empty while the tunnel is down.
     pub generations: Vec<LocalGeneration>,
-    /// Host-side interfaces of its pods by the pods' addresses.
+    /// Host-side interfaces of its pods by the pods' addresses, as routes and bridges lead there.
     pub pod_interfaces: BTreeMap<IpAddr, u32>,
+    /// What CNI gave its pods, in the order in which it did: of two with one address the later has it.
+    pub attached: Vec<Attached>,
     /// For each of [`remote_prefixes`] that the kernel has a route to: the device it leads through.
     pub via: BTreeMap<IpNet, u32>,
     /// What is wrong with this node, for its condition `Degraded`.
@@ -256,7 +260,8 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
     if own.addresses.is_empty() {
         return Err(NotReady::NoNodeAddress(local.node.clone()));
     }
-    let claims = snapshot.claims();
+    let mut claims = snapshot.claims();
+    let held = attached::settle(snapshot, local, &mut claims);
     let unreachable = spec.encryption.unreachable_nodes();
     let want = if spec.encryption.enabled {
         Want::On(unreachable)
@@ -287,7 +292,7 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
         mut lane_peers,
         pairs,
     } = Peers::of(&claims, local, memory, &Flip { want, mesh_encrypted });
-    let mut addresses = Addresses::of(snapshot, &claims, local, memory);
+    let mut addresses = Addresses::of(snapshot, &claims, &held, local, memory);
 
     let external = if want.is_on() {
         let is_covered = |prefix: &IpNet| covered.iter().any(|covered| external::overlap(covered, prefix));

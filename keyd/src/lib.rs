@@ -2,6 +2,7 @@
 //!
 //! A library and a small binary, so that tests and fuzz targets reach every parser.
 
+pub mod cni;
 pub mod compute;
 pub mod conntrack;
 pub mod control_message;

@@ -12,12 +12,12 @@ mod force;
 mod generation;
 mod numbers;
 mod pairs;
+mod pods;
 mod saying;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
+use crate::cni::attachments::Attachments;
+use crate::cni::install::Chain;
+use crate::cni::serve::Asked;
 use crate::compute::{
     self, DesiredState, Local, LocalGeneration, NotReady, PeerOwner, Reason, Tunnel, conditions,
 };
@@ -40,14 +43,14 @@ use crate::memory::{Memory, MemoryError};
 use crate::options::NodeOptions;
 use crate::pair::{Action, Input, Phase};
 use crate::report::NodeReport;
-use crate::snapshot::Snapshot;
 use crate::source::{Source, Update};
 use crate::sysctl::Liberal;
 use crate::wiring::Wiring;
-use crate::{preflight, serve};
+use crate::{cni, preflight, serve};
 
 use fallback::Fallback;
 use pairs::{Actions, Pairs};
+use pods::Waiting;
 
 /// Events of links and routes come in swarms; so long they are gathered before the tables are read.
 const GATHER: Duration = Duration::from_millis(20);
@@ -82,6 +85,12 @@ struct Node {
     lanes: Lanes,
     events: mpsc::Receiver<LaneEvent>,
     liberal: Liberal,
+    /// What CNI told of this node's pods.
+    attachments: Attachments,
+    /// Questions of the CNI plugin whose answer is still to come.
+    waiting: Vec<Waiting>,
+    /// Keeps the CNI plugin in the node's configuration, where that is wanted.
+    chain: Option<Chain>,
     reports: watch::Sender<Arc<NodeReport>>,
     memory: Memory,
     /// What is on disk of `memory`.
@@ -117,6 +126,7 @@ struct Node {
 enum News {
     Objects,
     Wiring,
+    Cni(Asked),
     Lane(LaneEvent),
     Pairs,
     Tick,
@@ -131,9 +141,16 @@ impl Node {
             ..Default::default()
         }));
         let (lanes, events) = Lanes::new(options.uapi_dir.clone());
+        let wiring = Wiring::open().await?;
+        let mut attachments = Attachments::load(&options.state_dir)
+            .with_context(|| format!("cannot use {}", options.state_dir.display()))?;
+        attachments.drop_gone(wiring.tables());
         Ok(Self {
-            wiring: Wiring::open().await?,
+            wiring,
             liberal: Liberal::new(&options.state_dir),
+            attachments,
+            waiting: Vec::new(),
+            chain: None,
             noted: memory.clone(),
             pairs: Pairs::new(RandomState::new().build_hasher().finish() | 1),
             generations: Vec::new(),
@@ -171,7 +188,10 @@ impl Node {
         preflight::tun()?;
         settled?;
         serve::start(&self.options.listen(), self.reports.subscribe()).await?;
+        let mut cni = cni::serve::start(&self.options.cni_socket())?;
         self.serves = true;
+        let directories = self.options.cni();
+        self.chain = directories.map(|found| Chain::keep(found, self.options.cni_socket()));
         loop {
             let timer = self.pairs.deadline().map(tokio::time::Instant::from_std);
             let news = tokio::select! {
@@ -180,6 +200,7 @@ impl Node {
                     News::Objects
                 }
                 () = self.wiring.changed() => News::Wiring,
+                Some(asked) = cni.recv() => News::Cni(asked),
                 Some(event) = self.events.recv() => News::Lane(event),
                 () = tokio::time::sleep_until(timer.unwrap_or_else(tokio::time::Instant::now)), if timer.is_some() => News::Pairs,
                 _ = tick.tick() => News::Tick,
@@ -193,6 +214,13 @@ impl Node {
                     if self.reread().await || mended {
                         self.settle(Actions::new()).await?;
                     }
+                }
+                News::Cni(asked) => {
+                    let mut all = vec![asked];
+                    while let Ok(asked) = cni.try_recv() {
+                        all.push(asked);
+                    }
+                    self.take_in(all).await?;
                 }
                 News::Lane(event) => self.hear(event).await?,
                 News::Pairs => {
@@ -208,6 +236,9 @@ impl Node {
     async fn reread(&mut self) -> bool {
         let read = self.wiring.refresh().await;
         self.reread_due = read.is_err();
+        if read.is_ok() {
+            self.attachments.drop_gone(self.wiring.tables());
+        }
         read.unwrap_or_else(|error| {
             tracing::warn!(%error, "links and routes not read; tried again");
             false
@@ -282,6 +313,7 @@ impl Node {
                 break;
             }
         }
+        self.answer();
         self.publish();
         Ok(())
     }
@@ -334,36 +366,10 @@ impl Node {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             generations: self.generations.clone(),
             pod_interfaces: self.pod_interfaces(snapshot),
+            attached: self.attachments.in_order(),
             via,
             problems: self.reasons(update),
         }
-    }
-
-    /// Interfaces by address; a pod found by one of its addresses is found by all of them.
-    fn pod_interfaces(&mut self, snapshot: &Snapshot) -> BTreeMap<IpAddr, u32> {
-        let mut found = self.wiring.pod_interfaces(&self.own_pod_addresses(snapshot));
-        for pod in snapshot.pods.values() {
-            if let Some(interface) = pod
-                .addresses
-                .iter()
-                .find_map(|address| found.get(address).copied())
-            {
-                for address in &pod.addresses {
-                    found.entry(*address).or_insert(interface);
-                }
-            }
-        }
-        found
-    }
-
-    fn own_pod_addresses(&self, snapshot: &Snapshot) -> BTreeSet<IpAddr> {
-        let own = snapshot
-            .pods
-            .values()
-            .filter(|pod| pod.node.as_deref() == Some(self.options.node.as_str()));
-        own.filter(|pod| pod.owns_addresses())
-            .flat_map(|pod| pod.addresses.iter().copied())
-            .collect()
     }
 
     /// Sends and connects; notes phases and returns them, for they have yet to be put in force.
@@ -472,6 +478,9 @@ impl Node {
             && self.serves
         {
             let _ = std::fs::remove_file(path);
+        }
+        if self.serves {
+            let _ = std::fs::remove_file(self.options.cni_socket());
         }
         tracing::info!("stopped");
     }

@@ -8,6 +8,8 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand};
 use hauberk_ebpf_redirect::AttachMode;
 
+use crate::cni::{self, install::Directories};
+
 /// Hauberk's daemon.
 #[derive(Debug, Parser)]
 #[command(name = "keyd", version, about)]
@@ -24,6 +26,8 @@ pub enum Role {
     Node(NodeOptions),
     /// Run once in the cluster: sum up the flip in the Mesh's status.
     Controller(ControllerOptions),
+    /// Take hauberk-cni out of this node's CNI configuration, and its program away. keyd must not run.
+    CniUninstall(CniOptions),
 }
 
 /// Flags of `keyd node`.
@@ -83,6 +87,12 @@ pub struct NodeOptions {
     /// Health, metrics and state: unix:PATH, or a loopback address and port. [default: unix:STATE_DIR/keyd.sock]
     #[arg(long, env = "KEYD_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<Listen>,
+    /// Directory of CNI configurations, into which hauberk-cni is chained; without it, it is not.
+    #[arg(long, env = "KEYD_CNI_CONF_DIR", value_name = "DIR", requires = "cni_bin_dir")]
+    pub cni_conf_dir: Option<PathBuf>,
+    /// Directory of CNI plugins, into which hauberk-cni is copied.
+    #[arg(long, env = "KEYD_CNI_BIN_DIR", value_name = "DIR", requires = "cni_conf_dir")]
+    pub cni_bin_dir: Option<PathBuf>,
     /// How programs are attached: auto, tcx or clsact; for tests of each.
     #[arg(long, env = "HAUBERK_ATTACH", value_parser = parse_attach, default_value = "auto", hide = true)]
     pub attach: AttachMode,
@@ -104,6 +114,40 @@ impl NodeOptions {
             .clone()
             .unwrap_or_else(|| Listen::Unix(self.state_dir.join("keyd.sock")))
     }
+
+    /// keyd's socket for hauberk-cni. It lies where the container runtime sees it: on the host by the same path.
+    pub fn cni_socket(&self) -> PathBuf {
+        self.state_dir.join(cni::SOCKET)
+    }
+
+    /// Where hauberk-cni is installed, if it is.
+    pub fn cni(&self) -> Option<Directories> {
+        Some(Directories {
+            conf: self.cni_conf_dir.clone()?,
+            bin: self.cni_bin_dir.clone()?,
+        })
+    }
+}
+
+/// Flags of `keyd cni-uninstall`.
+#[derive(Clone, Debug, Args)]
+pub struct CniOptions {
+    /// Directory of CNI configurations.
+    #[arg(
+        long,
+        env = "KEYD_CNI_CONF_DIR",
+        value_name = "DIR",
+        default_value = "/etc/cni/net.d"
+    )]
+    pub cni_conf_dir: PathBuf,
+    /// Directory of CNI plugins.
+    #[arg(
+        long,
+        env = "KEYD_CNI_BIN_DIR",
+        value_name = "DIR",
+        default_value = "/opt/cni/bin"
+    )]
+    pub cni_bin_dir: PathBuf,
 }
 
 /// Flags of `keyd controller`.
@@ -205,6 +249,21 @@ mod tests {
         assert!(Listen::from_str("127.0.0.1:9240").is_ok());
         assert!(Listen::from_str("[::1]:9240").is_ok());
         assert!(Listen::from_str("unix:").is_err());
+    }
+
+    #[test]
+    fn the_plugin_is_installed_into_both_directories_or_not_at_all() {
+        let parse = |more: &[&str]| {
+            let flags = ["keyd", "node", "--source", "kube", "--node", "a"];
+            Options::try_parse_from(flags.iter().chain(more)).map(|options| match options.role {
+                Role::Node(node) => node.cni(),
+                other => panic!("{other:?}"),
+            })
+        };
+        assert_eq!(parse(&[]).expect("valid"), None);
+        assert!(parse(&["--cni-conf-dir", "/c"]).is_err());
+        let both = parse(&["--cni-conf-dir", "/c", "--cni-bin-dir", "/b"]).expect("valid");
+        assert_eq!(both.expect("given").bin, PathBuf::from("/b"));
     }
 
     #[test]

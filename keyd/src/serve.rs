@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -38,6 +39,16 @@ pub enum ServeError {
     },
 }
 
+impl ServeError {
+    fn of(listen: &Listen, source: io::Error) -> Self {
+        let listen = listen.clone();
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse(listen),
+            _ => Self::Bind { listen, source },
+        }
+    }
+}
+
 /// The last report, shared with whoever asks.
 pub type Reports = watch::Receiver<Arc<NodeReport>>;
 
@@ -49,33 +60,34 @@ pub async fn start(listen: &Listen, reports: Reports) -> Result<(), ServeError> 
         .route("/metrics", get(metrics_page))
         .route("/state", get(state))
         .with_state(reports);
-    let bind_error = |source: io::Error| match source.kind() {
-        io::ErrorKind::AddrInUse => ServeError::InUse(listen.clone()),
-        _ => ServeError::Bind {
-            listen: listen.clone(),
-            source,
-        },
-    };
     match listen {
         Listen::Loopback(address) => {
-            let listener = TcpListener::bind(address).await.map_err(bind_error)?;
+            let bound = TcpListener::bind(address).await;
+            let listener = bound.map_err(|source| ServeError::of(listen, source))?;
             tokio::spawn(async move { axum::serve(listener, app).await });
         }
         Listen::Unix(path) => {
-            // A socket nobody answers on was left by a process that died.
-            match UnixStream::connect(path) {
-                Ok(_) => return Err(ServeError::InUse(listen.clone())),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    fs::remove_file(path).map_err(bind_error)?;
-                }
-                Err(_) => {}
-            }
-            let listener = UnixListener::bind(path).map_err(bind_error)?;
-            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(bind_error)?;
+            let listener = bind_unix(path)?;
             tokio::spawn(async move { axum::serve(listener, app).await });
         }
     }
     Ok(())
+}
+
+/// A unix socket for root alone, in place of one that a process left that died.
+pub fn bind_unix(path: &Path) -> Result<UnixListener, ServeError> {
+    let bind_error = |source| ServeError::of(&Listen::Unix(path.to_owned()), source);
+    // A socket nobody answers on was left behind.
+    match UnixStream::connect(path) {
+        Ok(_) => return Err(bind_error(io::ErrorKind::AddrInUse.into())),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(bind_error)?;
+        }
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).map_err(bind_error)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(bind_error)?;
+    Ok(listener)
 }
 
 async fn ready(State(reports): State<Reports>) -> Response {

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use hauberk_abi as abi;
 use ipnet::IpNet;
 
-use super::{Identity, Local, lpm_key};
+use super::{Attached, Identity, Local, lpm_key};
 use crate::memory::{Memory, Numbers};
-use crate::snapshot::{Claims, Pod, Snapshot};
+use crate::snapshot::{Claims, Snapshot};
 
 /// The kernel's maps of addresses and pods.
 #[derive(Default)]
@@ -19,8 +19,14 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// Fills in nodes and pods.
-    pub(super) fn of(snapshot: &Snapshot, claims: &Claims, local: &Local, memory: &mut Memory) -> Self {
+    /// Fills in nodes and pods; `held` are the addresses that CNI gave pods of this node.
+    pub(super) fn of(
+        snapshot: &Snapshot,
+        claims: &Claims,
+        held: &BTreeMap<IpAddr, &Attached>,
+        local: &Local,
+        memory: &mut Memory,
+    ) -> Self {
         let mut addresses = Self::default();
         addresses.insert_lost(claims, memory);
         let numbers = &mut memory.numbers;
@@ -41,13 +47,37 @@ impl Addresses {
             }
         }
         let mut in_use = BTreeSet::new();
+        let of_nodes: BTreeSet<IpAddr> = claims.node_addresses.values().flatten().copied().collect();
+        // CNI knows whose an interface is, and comes first.
+        for (address, attached) in held {
+            let identity = attached.identity(snapshot);
+            let number = numbers.identity(&identity);
+            in_use.insert(identity);
+            let object = attached.object(snapshot);
+            let extra = object.map_or(&[][..], |(_, pod)| &pod.extra_addresses);
+            let own = std::slice::from_ref(address);
+            addresses.insert_local(own, extra, number, Some(attached.interface), &of_nodes);
+        }
+        let by_interface: BTreeMap<u32, &Attached> = held
+            .values()
+            .map(|attached| (attached.interface, *attached))
+            .collect();
         for (name, own) in &claims.pod_addresses {
             let pod = &snapshot.pods[name];
             let identity = Identity::of(name, pod);
             let number = numbers.identity(&identity);
             in_use.insert(identity);
             if pod.node.as_deref() == Some(&local.node) {
-                addresses.insert_local(pod, own, number, claims, local);
+                let at = |address: &IpAddr| {
+                    let attached = held.get(address).map(|attached| attached.interface);
+                    attached.or_else(|| local.pod_interfaces.get(address).copied())
+                };
+                let is_free = |interface: &u32| {
+                    let attached = by_interface.get(interface);
+                    attached.is_none_or(|attached| attached.is_of(name, pod))
+                };
+                let interface = own.iter().find_map(at).filter(is_free);
+                addresses.insert_local(own, &pod.extra_addresses, number, interface, &of_nodes);
             } else if let Some(node) = &pod.node {
                 addresses.insert_remote(node, own, number, claims, local, numbers);
             }
@@ -86,13 +116,16 @@ impl Addresses {
         self.ipcache.insert(lpm_key(prefix), entry);
     }
 
-    fn insert_local(&mut self, pod: &Pod, own: &[IpAddr], identity: u32, claims: &Claims, local: &Local) {
-        let ifindex = own
-            .iter()
-            .find_map(|address| local.pod_interfaces.get(address))
-            .copied();
+    fn insert_local(
+        &mut self,
+        own: &[IpAddr],
+        extra: &[IpAddr],
+        identity: u32,
+        interface: Option<u32>,
+        of_nodes: &BTreeSet<IpAddr>,
+    ) {
         // Without an interface the address is nobody's: the host's stack knows best where it is.
-        let (flags, at) = ifindex.map_or((0, 0), |ifindex| (abi::IP_LOCAL_POD, ifindex));
+        let (flags, at) = interface.map_or((0, 0), |ifindex| (abi::IP_LOCAL_POD, ifindex));
         for address in own {
             let entry = abi::IpcacheEntry {
                 peer: abi::NO_PEER,
@@ -102,16 +135,11 @@ impl Addresses {
             };
             self.insert(IpNet::from(*address), entry);
         }
-        let Some(ifindex) = ifindex else { return };
+        let Some(ifindex) = interface else { return };
         self.pods
             .entry(ifindex)
             .or_insert(abi::Pod { identity, flags: 0 });
-        let nodes = claims.node_addresses.values();
-        let of_nodes: BTreeSet<&IpAddr> = nodes.flatten().collect();
-        let extra = pod
-            .extra_addresses
-            .iter()
-            .filter(|address| !of_nodes.contains(address));
+        let extra = extra.iter().filter(|address| !of_nodes.contains(address));
         for address in own.iter().chain(extra) {
             let (addr, _) = lpm_key(IpNet::from(*address));
             self.pod_addresses.insert(abi::PodAddress { ifindex, addr });

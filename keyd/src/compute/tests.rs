@@ -44,6 +44,56 @@ fn every_address_is_known_by_its_longest_prefix_in_both_families() {
 }
 
 #[test]
+fn a_pod_that_only_cni_told_of_has_interface_addresses_and_identity_and_takes_what_an_ended_one_claims() {
+    let attached = |name: &str, addresses: [&str; 2], interface| Attached {
+        pod: Some(pod_name(name)),
+        addresses: addresses.map(|text| text.parse().unwrap()).into(),
+        interface,
+        ..Attached::default()
+    };
+    let local = Local {
+        attached: vec![
+            attached("new", ["10.77.1.9", "fd77:1::9"], 12),
+            // On the interface, and with one of the addresses, of the API's pod a1.
+            attached("next", ["10.77.1.2", "fd77:2::9"], 11),
+        ],
+        ..local()
+    };
+    let desired = compute(&cluster(true), &local, &mut with_phases(Phase::Strict)).unwrap();
+    let at = |text: &str| {
+        (
+            desired.ipcache[&key(text)].flags,
+            desired.ipcache[&key(text)].ifindex,
+        )
+    };
+    for (address, interface) in [("10.77.1.9/32", 12), ("fd77:1::9/128", 12), ("10.77.1.2/32", 11)] {
+        assert_eq!(at(address), (abi::IP_LOCAL_POD, interface), "{address}");
+    }
+    assert_eq!(
+        at("fd77:1::2/128"),
+        (0, 0),
+        "the ended pod has no interface any more"
+    );
+    assert!(
+        !desired.ipcache.contains_key(&key("fd77:2::9/128")),
+        "another node's to give"
+    );
+    let identity = desired.ipcache[&key("10.77.1.9/32")].identity;
+    assert_eq!(
+        (desired.pods[&12].identity, desired.pods[&11].identity),
+        (identity, identity),
+        "both are of their namespace, without labels"
+    );
+    assert_eq!(desired.pod_addresses.len(), 3);
+    let degraded = desired.publish.condition("Degraded").unwrap();
+    assert!(
+        degraded.message.contains("address fd77:2::9 that CNI gave"),
+        "{}",
+        degraded.message
+    );
+}
+
+#[test]
 fn covered_are_all_podcidrs_unless_the_mesh_names_prefixes() {
     let mut snapshot = cluster(true);
     let covered = |snapshot: &Snapshot| {

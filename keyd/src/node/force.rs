@@ -124,7 +124,8 @@ impl Node {
             return;
         }
         let snapshot = self.updates.borrow().snapshot.clone();
-        let pods = self.pod_interfaces(&snapshot).into_values().collect();
+        let found = self.pod_interfaces(&snapshot).into_values();
+        let pods = found.chain(self.attachments.interfaces()).collect();
         let devices = Devices::sort(self.wiring.tables(), pods, self.wiring.lane_tuns());
         if let Err(error) = self.fallback.close(&self.memory, devices.own()) {
             tracing::error!(%error, "not closed");

@@ -7,6 +7,7 @@ use hauberk_api::NodeTunnel;
 
 use super::Node;
 use super::numbers::{self, Counted};
+use crate::cni::install::Chain;
 use crate::compute::{self, Reason, conditions};
 use crate::kernel::Kernel;
 use crate::report::NodeReport;
@@ -124,6 +125,13 @@ impl Node {
             .source
             .trouble()
             .map(|text| Reason::new("NotPublished", text));
-        manifests.chain(mended).chain(source).chain(unpublished).collect()
+        let unchained = self.chain.iter().filter_map(Chain::trouble);
+        let unchained = unchained.map(|text| Reason::new("CniNotChained", text));
+        manifests
+            .chain(mended)
+            .chain(source)
+            .chain(unpublished)
+            .chain(unchained)
+            .collect()
     }
 }

@@ -303,8 +303,8 @@ fn flags_that_make_no_sense_are_refused() {
         |arguments: &[&str]| -> Output { Command::new(keyd()).args(arguments).output().expect("keyd runs") };
     for (arguments, word) in [
         (
-            &["node", "--source", "kube", "--node", "a"][..],
-            "not in this version",
+            &["node", "--source", "file:/tmp", "--node", "a"][..],
+            "kube or dir:PATH",
         ),
         (
             &["controller", "--source", "dir:/nonexistent-hauberk"][..],

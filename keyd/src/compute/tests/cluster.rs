@@ -122,6 +122,7 @@ pub(super) fn local() -> Local {
             lanes: own.lanes,
             connected: BTreeSet::new(),
         }],
+        attached: Vec::new(),
         pod_interfaces: BTreeMap::from([("10.77.1.2".parse().unwrap(), 11)]),
         via,
         problems: Vec::new(),
