@@ -8,10 +8,10 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint deny docs fuzz bench clean
+.PHONY: help setup build demo test e2e lint deny docs fuzz bench clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s '	'
+	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s '	'
 
 setup: ## install what is missing on this machine (Debian packages, bpf-linker)
 	@scripts/setup test
@@ -28,6 +28,10 @@ demo: ## three nodes on this machine: traffic in clear, encrypted, a lost key, a
 test: ## run all tests; GROUPS="unit fuzz" for some of them (scripts/test says which there are)
 	@scripts/setup test
 	@scripts/test $(GROUPS)
+
+e2e: ## real kubelets and pods on this machine: in clear, encrypted live, and back
+	@scripts/setup test
+	@scripts/test e2e
 
 lint: ## formatting, clippy, dependencies, documentation
 	@scripts/setup lint

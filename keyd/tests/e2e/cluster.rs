@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hauberk_netlab::kubernetes::{
-    ControlPlane, ControlPlaneSpec, PlacedPod, Vantage, Worker, WorkerSpec, vxlan_overlay,
+    ControlPlane, ControlPlaneSpec, Families, PlacedPod, Vantage, Worker, WorkerSpec, vxlan_overlay,
 };
 use hauberk_netlab::{Lab, LabSpec, NodeSpec, Process, Wiring};
 use serde_json::{Value, json};
@@ -29,7 +29,9 @@ pub struct Cluster {
     daemons: Vec<Process>,
     workers: Vec<Worker>,
     pub lab: Lab,
-    control_plane: ControlPlane,
+    pub control_plane: ControlPlane,
+    /// The ways that [`Cluster::start_talk`] opened: the talker's containers.
+    pub ways: Vec<String>,
 }
 
 /// What a pod heard of its partner.
@@ -42,12 +44,13 @@ pub struct Heard {
 
 impl Cluster {
     /// Nodes `a` and `b`, ready; with an overlay, pods' traffic crosses by VXLAN.
-    pub fn start(name: &str, wiring: Wiring, overlay: bool) -> Self {
+    pub fn start(name: &str, wiring: Wiring, overlay: bool, families: Families) -> Self {
         let everything = ControlPlaneSpec {
             controller_manager: true,
             scheduler: true,
         };
-        let control_plane = ControlPlane::start(everything).unwrap_or_else(|error| panic!("{error}"));
+        let control_plane =
+            ControlPlane::start_with(everything, families).unwrap_or_else(|error| panic!("{error}"));
         install::install(&control_plane);
         let nodes = ["a", "b"].map(|name| NodeSpec::new(name, wiring, &[]));
         let lab = Lab::new(LabSpec::new(name, nodes.into())).expect("the lab comes up");
@@ -75,21 +78,22 @@ impl Cluster {
             workers,
             lab,
             control_plane,
+            ways: Vec::new(),
         }
     }
 
     /// A pod on `b` that answers, and one on `a` with a container for each way to it.
-    pub fn start_talk(&self) {
+    pub fn start_talk(&mut self) {
         let echo = format!(
             "nc -ll -p {ECHO} -e cat & exec nc -ll -p {PUSH} -e sh -c '{}'",
             count()
         );
-        self.apply(&pod("partner", "b", &[("partner", echo)]));
+        self.apply(&pod("partner", "b", &[("partner".to_owned(), echo)]));
         let service = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "partner"},
             "spec": {
                 "selector": {"app": "partner"},
-                "ipFamilyPolicy": "RequireDualStack",
+                "ipFamilyPolicy": "PreferDualStack",
                 "ports": [{"name": "echo", "port": ECHO}, {"name": "push", "port": PUSH}],
             },
         });
@@ -102,22 +106,20 @@ impl Cluster {
             Some("ip"),
         );
         let service_ips = self.texts("service", "partner", |of| of["spec"]["clusterIPs"].clone(), None);
-        let ways = [
-            ("pod-v4", echo_client(&pod_ips[0])),
-            ("pod-v6", echo_client(&pod_ips[1])),
-            ("service-v4", echo_client(&service_ips[0])),
-            ("service-v6", echo_client(&service_ips[1])),
-            ("push", push_client(&service_ips[0])),
-        ];
+        let named = |kind: &str, address: &String| {
+            let family = if address.contains(':') { "v6" } else { "v4" };
+            (format!("{kind}-{family}"), echo_client(address))
+        };
+        let mut ways: Vec<_> = pod_ips.iter().map(|address| named("pod", address)).collect();
+        ways.extend(service_ips.iter().map(|address| named("service", address)));
+        ways.push(("push".to_owned(), push_client(&service_ips[0])));
         self.apply(&pod("talker", "a", &ways));
         self.kubectl(&["wait", "--for=condition=Ready", "pod/talker", "--timeout=60s"]);
-        for (way, _) in &ways {
+        self.ways = ways.into_iter().map(|(way, _)| way).collect();
+        for way in &self.ways {
             self.eventually(&format!("{way} hears something"), || self.heard(way).words > 5);
         }
     }
-
-    /// The ways that [`Cluster::start_talk`] opened.
-    pub const WAYS: [&'static str; 5] = ["pod-v4", "pod-v6", "service-v4", "service-v6", "push"];
 
     /// What a way heard so far, over one connection without a word lost.
     pub fn heard(&self, way: &str) -> Heard {
@@ -312,7 +314,7 @@ fn push_client(address: &str) -> String {
     format!("sleep 1000000 | nc {address} {PUSH} | {NOTE}")
 }
 
-fn pod(name: &str, node: &str, containers: &[(&str, String)]) -> Value {
+fn pod(name: &str, node: &str, containers: &[(String, String)]) -> Value {
     let containers = containers.iter().map(|(name, script)| {
         json!({"name": name, "image": IMAGE, "imagePullPolicy": "Never", "command": ["sh", "-c", script]})
     });
