@@ -1,5 +1,6 @@
 //! A cluster of two real nodes, keyd on both, and pods that talk all the time.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
@@ -26,7 +27,7 @@ const PUSH: u16 = 19;
 
 /// The cluster. Fields are dropped in this order.
 pub struct Cluster {
-    daemons: Vec<Process>,
+    daemons: BTreeMap<String, Process>,
     workers: Vec<Worker>,
     pub lab: Lab,
     pub control_plane: ControlPlane,
@@ -74,7 +75,7 @@ impl Cluster {
                 .expect("the node is ready");
         }
         Self {
-            daemons: Vec::new(),
+            daemons: BTreeMap::new(),
             workers,
             lab,
             control_plane,
@@ -156,28 +157,107 @@ impl Cluster {
         let mut command = self.control_plane.netns().command(env!("CARGO_BIN_EXE_keyd"));
         command.args(["controller", "--source", "kube", "--namespace", SYSTEM]);
         command.env("KUBECONFIG", path);
-        self.daemons
-            .push(spawn(&mut command, &self.lab.dir().join("keyd-controller.log")));
-        for worker in &self.workers {
-            let name = worker.name();
-            let text = self.kubeconfig(&format!("keyd-{name}"), "hauberk-keyd", name);
+        let controller = spawn(&mut command, &self.lab.dir().join("keyd-controller.log"));
+        self.daemons.insert("controller".to_owned(), controller);
+        for place in 0..self.workers.len() {
+            let worker = &self.workers[place];
+            let name = worker.name().to_owned();
+            let text = self.kubeconfig(&format!("keyd-{name}"), "hauberk-keyd", &name);
             fs::write(worker.file("/etc/kubernetes/keyd.kubeconfig"), text).expect("the node's disk");
-            // The node sees nothing of where it was built.
-            fs::copy(env!("CARGO_BIN_EXE_keyd"), worker.file("/usr/local/bin/keyd"))
-                .expect("the node's disk");
-            let mut command = worker.command("/usr/local/bin/keyd");
-            command
-                .current_dir("/")
-                .args(["node", "--source", "kube", "--node", name, "--namespace", SYSTEM])
-                .env("KUBECONFIG", "/etc/kubernetes/keyd.kubeconfig");
-            let log = self.lab.dir().join(format!("keyd-{name}.log"));
-            self.daemons.push(spawn(&mut command, &log));
+            // The node sees nothing of where they were built.
+            for (program, path) in [
+                ("keyd", env!("CARGO_BIN_EXE_keyd")),
+                ("hauberk-cni", env!("CARGO_BIN_EXE_hauberk-cni")),
+            ] {
+                fs::copy(path, worker.file(&format!("/usr/local/bin/{program}"))).expect("the node's disk");
+            }
+            self.start_keyd(&name);
         }
         for worker in &self.workers {
             let tunnel = format!("nodetunnel/{}", worker.name());
             let ready = ["wait", "--for=condition=Ready", &tunnel, "--timeout=30s"];
             self.eventually("keyd is ready", || self.try_kubectl(&ready, "").is_ok());
         }
+    }
+
+    /// keyd on a node, which chains its CNI plugin.
+    pub fn start_keyd(&mut self, node: &str) {
+        let worker = self.worker(node);
+        let mut command = worker.command("/usr/local/bin/keyd");
+        command
+            .current_dir("/")
+            .args(["node", "--source", "kube", "--node", node, "--namespace", SYSTEM])
+            .args([
+                "--cni-conf-dir",
+                "/etc/cni/net.d",
+                "--cni-bin-dir",
+                "/opt/cni/bin",
+            ])
+            .env("KUBECONFIG", "/etc/kubernetes/keyd.kubeconfig");
+        let process = spawn(&mut command, &self.lab.dir().join(format!("keyd-{node}.log")));
+        self.daemons.insert(node.to_owned(), process);
+    }
+
+    /// The node loses power, and has it again: kubelet and containerd start, keyd does not.
+    pub fn reboot(&mut self, node: &str) {
+        self.daemons.remove(node);
+        let Self { workers, lab, .. } = self;
+        let worker = workers
+            .iter_mut()
+            .find(|worker| worker.name() == node)
+            .expect("there is this node");
+        worker.power_off(lab).expect("power goes");
+        worker.power_on(lab).expect("power comes");
+    }
+
+    fn worker(&self, node: &str) -> &Worker {
+        let mut workers = self.workers.iter();
+        workers
+            .find(|worker| worker.name() == node)
+            .expect("there is this node")
+    }
+
+    /// A pod on `node` whose first words, and whose postStart hook, ask `to`; it fails when no answer comes at once.
+    /// Waits until it has succeeded.
+    pub fn ask_at_once(&self, name: &str, node: &str, to: &str) {
+        let ping = format!("ping -c 1 -W 1 {to}");
+        let mut asking = pod(name, node, &[("asks".to_owned(), format!("{ping} && sleep 2"))]);
+        asking["spec"]["restartPolicy"] = "Never".into();
+        let hook = json!({"postStart": {"exec": {"command": ["sh", "-c", ping]}}});
+        asking["spec"]["containers"][0]["lifecycle"] = hook;
+        self.apply(&asking);
+        let done = format!("pod/{name}");
+        let succeeded = [
+            "wait",
+            "--for=jsonpath={.status.phase}=Succeeded",
+            &done,
+            "--timeout=40s",
+        ];
+        let waited = self.try_kubectl(&succeeded, "");
+        waited.unwrap_or_else(|error| {
+            let pod = self
+                .try_kubectl(&["describe", "pod", name], "")
+                .unwrap_or_default();
+            panic!("{error}\n{pod}\n{}", self.describe())
+        });
+    }
+
+    /// Address of the talk's server, IPv4.
+    pub fn partner(&self) -> String {
+        self.texts(
+            "pod",
+            "partner",
+            |pod| pod["status"]["podIPs"].clone(),
+            Some("ip"),
+        )
+        .swap_remove(0)
+    }
+
+    /// Whether the talk's server is ready.
+    pub fn is_partner_ready(&self, patience: Duration) -> bool {
+        let timeout = format!("--timeout={}s", patience.as_secs());
+        let ready = ["wait", "--for=condition=Ready", "pod/partner", &timeout];
+        self.try_kubectl(&ready, "").is_ok()
     }
 
     /// `kubectl patch`, and waits until the Mesh says so.
@@ -203,6 +283,22 @@ impl Cluster {
             .counts()
             .expect("the fabric counts")
             .marker
+            .packets()
+    }
+
+    /// Why pods could not be started.
+    pub fn sandbox_failures(&self) -> String {
+        let failures = ["get", "events", "--field-selector=reason=FailedCreatePodSandBox"];
+        self.kubectl(&[&failures[..], &["-o=jsonpath={.items[*].message}"]].concat())
+    }
+
+    /// Packets of covered addresses that crossed the fabric in clear.
+    pub fn covered_in_clear(&self) -> u64 {
+        self.lab
+            .fabric()
+            .counts()
+            .expect("the fabric counts")
+            .covered
             .packets()
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Needs root, the control plane's programs, containerd and the CNI plugins.
 
+mod boot;
 mod cluster;
 mod flip;
 #[path = "../kube/install.rs"]

@@ -1,0 +1,52 @@
+//! Pods that start while the mesh is on: never open, never late.
+
+use std::time::Duration;
+
+use hauberk_netlab::Wiring;
+use hauberk_netlab::kubernetes::Families;
+
+use crate::cluster::Cluster;
+
+/// keyd starts so long after its node.
+const LATE: Duration = Duration::from_secs(20);
+
+#[test]
+fn the_first_packet_of_a_container_and_of_its_hook_crosses_encrypted() {
+    let mut cluster = Cluster::start("e2e-first", Wiring::Bridged, false, Families::Dual);
+    cluster.start_talk();
+    cluster.start_hauberk();
+    cluster.set_encryption(true);
+    cluster.lab.fabric().reset().expect("the fabric counts from zero");
+    let partner = cluster.partner();
+    for name in ["first", "second", "third"] {
+        cluster.ask_at_once(name, "a", &partner);
+    }
+    assert_eq!(cluster.covered_in_clear(), 0, "nothing in clear");
+}
+
+#[test]
+fn a_node_that_reboots_queues_its_pods_until_keyd_is_there_and_nothing_leaves_in_clear() {
+    let mut cluster = Cluster::start("e2e-boot", Wiring::Routed, false, Families::Dual);
+    cluster.start_talk();
+    cluster.start_hauberk();
+    cluster.set_encryption(true);
+    cluster.lab.fabric().reset().expect("the fabric counts from zero");
+    cluster.reboot("b");
+    std::thread::sleep(LATE);
+    assert_eq!(
+        cluster.covered_in_clear(),
+        0,
+        "nothing in clear while keyd is late"
+    );
+
+    cluster.start_keyd("b");
+    assert!(
+        cluster.is_partner_ready(Duration::from_secs(60)),
+        "{}",
+        cluster.describe()
+    );
+    let partner = cluster.partner();
+    cluster.ask_at_once("after", "a", &partner);
+    assert_eq!(cluster.covered_in_clear(), 0, "nor after that");
+    assert_eq!(cluster.in_clear(), 0);
+}
