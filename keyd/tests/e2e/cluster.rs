@@ -59,6 +59,9 @@ impl Cluster {
             .join(&lab)
             .expect("the lab reaches the control plane");
         lab.fabric()
+            .set_covered(&lab.pod_cidrs())
+            .expect("the fabric counts");
+        lab.fabric()
             .set_marker(MARKER.as_bytes())
             .expect("the fabric counts");
         let mut spec = WorkerSpec::default();

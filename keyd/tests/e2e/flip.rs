@@ -14,6 +14,9 @@ fn flip(name: &str, wiring: Wiring, overlay: bool, families: Families) {
     let mut cluster = Cluster::start(name, wiring, overlay, families);
     cluster.start_talk();
     assert!(cluster.in_clear() > 0, "the pods' words are seen in clear before");
+    if !overlay {
+        assert!(cluster.covered_in_clear() > 0, "and so are their addresses");
+    }
     cluster.start_hauberk();
 
     cluster.set_encryption(true);

@@ -47,6 +47,8 @@ pub(super) fn forget(node: &Node) -> Result<(), LabError> {
             let _ = run(in_node(node, "ip").args(["link", "del", &device]));
         }
     }
+    // Packets that wait for a neighbour's answer would be sent when the uplink is back.
+    run(in_node(node, "ip").args(["neigh", "flush", "dev", node.uplink()]))?;
     let tables = run(in_node(node, "nft").args(["list", "tables"]))?.stdout;
     let others: String = String::from_utf8_lossy(&tables)
         .lines()
