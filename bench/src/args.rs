@@ -8,6 +8,10 @@ use std::{fmt, num::NonZeroU32, str::FromStr};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+mod scale;
+
+pub use scale::ScaleArgs;
+
 /// Measure Hauberk against plain networking and against other WireGuard programs.
 #[derive(Debug, Parser)]
 #[command(name = "hauberk-bench", version, max_term_width = 100)]
@@ -20,6 +24,9 @@ pub struct Cli {
 pub enum Command {
     /// Two nodes as network namespaces on this machine (as root; needs iperf3 and wireguard-tools).
     Local(LocalArgs),
+    /// Real keyds in a large cluster: a real API server full of synthetic nodes and pods (as root; needs the
+    /// control plane's programs, which it builds when they are not there).
+    Scale(ScaleArgs),
 }
 
 /// What `hauberk-bench local` measures.
@@ -183,9 +190,10 @@ mod tests {
     use super::*;
 
     fn local(args: &[&str]) -> Result<LocalArgs, clap::Error> {
-        let Command::Local(local) =
-            Cli::try_parse_from([&["hauberk-bench", "local"], args].concat())?.command;
-        Ok(local)
+        match Cli::try_parse_from([&["hauberk-bench", "local"], args].concat())?.command {
+            Command::Local(local) => Ok(local),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

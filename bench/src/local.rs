@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::{
     args::{Case, Cores, LocalArgs},
     cpu::{self, Reading, Watched},
+    program::NoProgram,
     report::{Report, Run},
     rtt::{self, RttError},
     table::Setting,
@@ -56,8 +57,8 @@ pub enum BenchError {
     #[error("cannot read this machine's cores")]
     Cores(#[source] io::Error),
     /// One of our programs is not where it should be.
-    #[error("{program} is not beside {}; build it with `make build`", dir.display())]
-    NoProgram { program: &'static str, dir: PathBuf },
+    #[error(transparent)]
+    NoProgram(#[from] NoProgram),
     /// A program did not come up, or a command of the system failed.
     #[error("{what}: {why}")]
     Setup { what: String, why: String },
@@ -283,17 +284,6 @@ fn progress(runs: u64) -> ProgressBar {
     let bar = ProgressBar::new(runs).with_style(style.progress_chars("=> "));
     bar.enable_steady_tick(std::time::Duration::from_millis(500));
     bar
-}
-
-/// The program of ours of this name, which is installed beside this one.
-fn own_program(program: &'static str) -> Result<PathBuf, BenchError> {
-    let own = std::env::current_exe().unwrap_or_default();
-    let path = own.with_file_name(program);
-    if path.is_file() {
-        Ok(path)
-    } else {
-        Err(BenchError::NoProgram { program, dir: own })
-    }
 }
 
 /// What a program said last, for an error's text.

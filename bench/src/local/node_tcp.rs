@@ -15,9 +15,10 @@ use std::{
 
 use hauberk_netlab::{CommandPlacement, Lab, LabSpec, Node, NodeSpec, Process, Wiring};
 
-use super::{BenchError, Placement, Route, Stage, last_line, own_program};
+use super::{BenchError, Placement, Route, Stage, last_line};
 use crate::{
     args::{Case, Peer},
+    program,
     report::{HAUBERK, PLAIN},
 };
 
@@ -37,7 +38,7 @@ pub(super) fn set(peers: &[Peer], placement: Placement) -> Result<Stage, BenchEr
         .map(|name| NodeSpec::new(name, Wiring::Routed, &[]))
         .into();
     let lab = Lab::new(LabSpec::new("bench", nodes))?;
-    let ours = own_program("hauberk-wg")?.display().to_string();
+    let ours = program::own("hauberk-wg")?.display().to_string();
     let ours = Peer {
         name: HAUBERK.to_owned(),
         command: vec![ours],

@@ -5,10 +5,10 @@
 
 use hauberk_netlab::{Lab, LabSpec, ManifestSpec, Mesh, Wiring};
 
-use super::{BenchError, Placement, Route, Stage, own_program};
+use super::{BenchError, Placement, Route, Stage};
 use crate::{
     args::{Case, Enforcer},
-    cpu,
+    cpu, program,
     report::{HAUBERK, PLAIN},
 };
 
@@ -21,7 +21,7 @@ pub(super) fn set(enforcer: Enforcer, placement: Placement) -> Result<Stage, Ben
         encryption: true,
         ..ManifestSpec::default()
     };
-    let mut mesh = Mesh::start(&hauberk, &own_program("keyd")?, &manifests, &[])?;
+    let mut mesh = Mesh::start(&hauberk, &program::own("keyd")?, &manifests, &[])?;
     mesh.wait_encrypted()?;
     for (node, core) in [("a", placement.core_a()), ("b", placement.core_b())] {
         if let Some(core) = core {

@@ -1,0 +1,76 @@
+//! What `hauberk-bench scale` measures.
+
+use clap::{Args, builder::RangedU64ValueParser};
+
+use super::Output;
+
+/// A cluster as the API server shows it, of which a few nodes are real.
+#[derive(Debug, Clone, Args)]
+pub struct ScaleArgs {
+    /// Nodes of the cluster, those with a keyd among them.
+    #[arg(long, default_value_t = 500, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(8..=20_000))]
+    pub nodes: usize,
+    /// Pods of the cluster, on the nodes without a keyd; at most 150 on each.
+    #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=150_000))]
+    pub pods: usize,
+    /// Real keyds, each on a node in network namespaces.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(2..=7))]
+    pub keyds: usize,
+    /// Clients that watch all that a keyd watches, and throw it away.
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub watchers: usize,
+    /// Lanes of each node.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub lanes: u16,
+    /// Pods made and removed one after the other, to see how soon all keyds know.
+    #[arg(long, default_value_t = 300, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    pub samples: usize,
+    /// Seconds in which nothing changes, to count the requests of that time.
+    #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub steady_seconds: u64,
+    /// Minutes of churn; 0 leaves it out.
+    #[arg(long, default_value_t = 5, value_name = "MINUTES")]
+    pub churn_minutes: u64,
+    /// Pods made, and pods removed, in a minute of churn.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub churn_rate: u64,
+    /// How to print the result.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use crate::args::{Cli, Command};
+
+    fn scale(args: &[&str]) -> Option<super::ScaleArgs> {
+        match Cli::try_parse_from([&["hauberk-bench", "scale"], args].concat()) {
+            Ok(Cli {
+                command: Command::Scale(scale),
+            }) => Some(scale),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn defaults_are_five_hundred_nodes_and_ten_thousand_pods() {
+        let args = scale(&[]).unwrap();
+        assert_eq!((args.nodes, args.pods), (500, 10_000));
+        assert_eq!((args.keyds, args.watchers), (5, 50));
+        assert_eq!((args.churn_minutes, args.churn_rate), (5, 1000));
+    }
+
+    #[test]
+    fn a_cluster_that_cannot_be_is_refused() {
+        for bad in [
+            ["--nodes", "7"],
+            ["--keyds", "1"],
+            ["--pods", "0"],
+            ["--lanes", "17"],
+        ] {
+            assert!(scale(&bad).is_none(), "{bad:?}");
+        }
+    }
+}
