@@ -1,10 +1,12 @@
 //! The command line of `hauberk`, which is also `kubectl hauberk` when it runs under that name.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::install::{Address, Namespace};
 use crate::source::Source;
 
 /// Transparent pod-to-pod encryption for Kubernetes: try it, switch it on and off, see its state.
@@ -19,6 +21,10 @@ pub struct Cli {
 pub enum Command {
     /// Show on this machine, in network namespaces, how pod traffic becomes ciphertext (as root).
     Demo(DemoArgs),
+    /// Put Hauberk into the cluster that kubectl talks to, or upgrade it; encryption stays as it is.
+    Install(InstallArgs),
+    /// Take Hauberk out of the cluster: encryption off, every node clean, then all its objects.
+    Uninstall(UninstallArgs),
     /// Show the mesh: its phase, its nodes, each pair of nodes, and what was dropped.
     Status(StatusArgs),
     /// Switch a part of the mesh on.
@@ -36,6 +42,56 @@ pub enum Command {
 pub struct DemoArgs {
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct InstallArgs {
+    /// Namespace of the installation; made if it is not there.
+    #[arg(long, value_name = "NAMESPACE", default_value = Namespace::DEFAULT)]
+    pub namespace: Namespace,
+    /// Image of all containers, for a registry of one's own. [default: this version's]
+    #[arg(long, value_name = "IMAGE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub image: Option<String>,
+    /// Where nodes reach the API server directly, HOST or HOST:PORT. [default: found in the cluster]
+    #[arg(long, value_name = "ADDRESS")]
+    pub api_server: Option<Address>,
+    /// Print what would be applied, and apply nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// So long every node may take to be ready, as 90s or 5m; 0s does not wait.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub struct UninstallArgs {
+    /// Namespace of the installation.
+    #[arg(long, value_name = "NAMESPACE", default_value = Namespace::DEFAULT)]
+    pub namespace: Namespace,
+    /// Leave the kinds, and with them the Mesh and ExternalPeers.
+    #[arg(long)]
+    pub keep_crds: bool,
+    /// Switch off and clean the nodes, and leave all objects but the DaemonSet to who made them, such as Helm.
+    #[arg(long)]
+    pub nodes_only: bool,
+    /// So long each stage may take, as 90s or 5m.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// A whole number of seconds or minutes.
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    let seconds = match (text.strip_suffix('s'), text.strip_suffix('m')) {
+        (Some(number), _) => number.parse().ok(),
+        (_, Some(number)) => number
+            .parse::<u64>()
+            .ok()
+            .and_then(|minutes| minutes.checked_mul(60)),
+        (None, None) => None,
+    };
+    seconds
+        .map(Duration::from_secs)
+        .ok_or("write seconds or minutes, as 90s or 5m")
 }
 
 #[derive(Debug, Args)]
@@ -132,6 +188,34 @@ mod tests {
         assert_eq!(args.part, Part::Encryption);
         assert_eq!(args.source.source, Source::Dir("/m".into()));
         assert!(Cli::try_parse_from(["hauberk", "enable", "--source", "dir:/m"]).is_err());
+    }
+
+    #[test]
+    fn install_and_uninstall_parse_what_can_be_wrong() {
+        let cli = [
+            "hauberk",
+            "install",
+            "--api-server",
+            "[fd00::1]:7443",
+            "--timeout",
+            "2m",
+        ];
+        let Command::Install(args) = Cli::try_parse_from(cli).unwrap().command else {
+            panic!()
+        };
+        assert_eq!(args.timeout, Duration::from_secs(120));
+        assert_eq!(args.api_server.unwrap().to_string(), "[fd00::1]:7443");
+        for wrong in [
+            &["install", "--namespace", "Not_One"][..],
+            &["install", "--api-server", "https://a:1"],
+            &["install", "--image", ""],
+            &["uninstall", "--timeout", "5"],
+        ] {
+            assert!(
+                Cli::try_parse_from([&["hauberk"], wrong].concat()).is_err(),
+                "{wrong:?}"
+            );
+        }
     }
 
     #[test]

@@ -99,25 +99,41 @@ fn node(tunnel: &NodeTunnel) -> Node {
 }
 
 async fn mesh(meshes: &Api<Mesh>) -> Result<Mesh, ClusterError> {
-    let found = meshes.get_opt(MESH_NAME).await;
-    found
-        .map_err(request("read the Mesh"))?
-        .ok_or(ClusterError::NoMesh)
+    find_mesh(meshes).await?.ok_or(ClusterError::NoMesh)
 }
 
-async fn connect() -> Result<Client, ClusterError> {
-    let config = kube::Config::infer().await.map_err(ClusterError::Kubeconfig)?;
+/// The Mesh, if there is one, and if there is such a kind.
+pub async fn find_mesh(meshes: &Api<Mesh>) -> Result<Option<Mesh>, ClusterError> {
+    match meshes.get(MESH_NAME).await {
+        // Of a kind that is not served the answer is no Status, so `get_opt` does not know it.
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        found => found.map(Some).map_err(request("read the Mesh")),
+    }
+}
+
+/// A client of the cluster. Nothing is sent yet.
+pub async fn connect() -> Result<Client, ClusterError> {
+    client(config().await?)
+}
+
+/// How kubectl would reach the cluster.
+pub async fn config() -> Result<kube::Config, ClusterError> {
+    kube::Config::infer().await.map_err(ClusterError::Kubeconfig)
+}
+
+/// A client with this configuration.
+pub fn client(config: kube::Config) -> Result<Client, ClusterError> {
     let url = config.cluster_url.to_string();
     Client::try_from(config).map_err(|source| ClusterError::Client { url, source })
 }
 
-fn request(action: &'static str) -> impl Fn(kube::Error) -> ClusterError {
+/// What the API server refused.
+pub fn request(action: &'static str) -> impl Fn(kube::Error) -> ClusterError {
     move |source| ClusterError::Request { action, source }
 }
 
-fn wait<T>(work: impl Future<Output = Result<T, ClusterError>>) -> Result<T, ClusterError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(work)
+/// Runs what talks to the cluster to its end.
+pub fn wait<T, E: From<ClusterError>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(ClusterError::from)?.block_on(work)
 }

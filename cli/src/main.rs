@@ -12,8 +12,10 @@ mod args;
 mod cluster;
 mod demo;
 mod encryption;
+mod install;
 mod source;
 mod status;
+mod uninstall;
 
 use args::{Cli, Command, Output, Part, SwitchArgs};
 use encryption::Outcome;
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(args) => return demo::run(args.output.output),
+        Command::Install(args) => install::run(&args)?,
+        Command::Uninstall(args) => uninstall::run(&args)?,
         Command::Status(args) => {
             let status = match args.source.source {
                 Source::Kube => cluster::status()?,
