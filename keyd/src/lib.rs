@@ -23,4 +23,5 @@ pub mod serve;
 pub mod snapshot;
 pub mod source;
 pub mod sysctl;
+pub mod uninstall;
 pub mod wiring;

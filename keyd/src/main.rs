@@ -4,9 +4,8 @@ use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::Parser;
-use keyd::cni::{self, install::Directories};
-use keyd::options::{CniOptions, Options, Role};
-use keyd::{controller, node};
+use keyd::options::{Options, Role};
+use keyd::{controller, node, uninstall};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -24,29 +23,15 @@ fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match options.role {
-            Role::Node(options) => node::run(options).await,
+            Role::Node(options) => node::run(*options).await,
             Role::Controller(options) => controller::run(options).await,
-            Role::CniUninstall(options) => cni_uninstall(options),
+            Role::Uninstall(options) => uninstall::run(&options).map_err(Into::into),
         }
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
-}
-
-fn cni_uninstall(options: CniOptions) -> anyhow::Result<()> {
-    let directories = Directories {
-        conf: options.cni_conf_dir,
-        bin: options.cni_bin_dir,
-    };
-    let failed = cni::install::uninstall(&directories);
-    let texts = failed
-        .into_iter()
-        .map(|error| format!("{:#}", anyhow::Error::from(error)));
-    let text = texts.collect::<Vec<_>>().join("; ");
-    anyhow::ensure!(text.is_empty(), "{text}");
-    Ok(())
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {

@@ -110,6 +110,8 @@ struct Node {
     clean: bool,
     not_ready: Option<String>,
     failures: Vec<String>,
+    /// Those of the last time.
+    logged: Vec<String>,
     /// Places where the order of programs cannot be checked.
     unmended: Vec<String>,
     /// Faults that were mended, by their reason, and until when they are shown.
@@ -147,7 +149,7 @@ impl Node {
         attachments.drop_gone(wiring.tables());
         Ok(Self {
             wiring,
-            liberal: Liberal::new(&options.state_dir),
+            liberal: Liberal::new(&options.sysctl_dir, &options.state_dir),
             attachments,
             waiting: Vec::new(),
             chain: None,
@@ -162,6 +164,7 @@ impl Node {
             clean: false,
             not_ready: None,
             failures: Vec::new(),
+            logged: Vec::new(),
             unmended: Vec::new(),
             mended: BTreeMap::new(),
             said: Vec::new(),

@@ -23,11 +23,11 @@ pub struct Options {
 #[derive(Debug, Subcommand)]
 pub enum Role {
     /// Run on a node: keep its kernel and its tunnels as the cluster's objects say.
-    Node(NodeOptions),
+    Node(Box<NodeOptions>),
     /// Run once in the cluster: sum up the flip in the Mesh's status.
     Controller(ControllerOptions),
-    /// Take hauberk-cni out of this node's CNI configuration, and its program away. keyd must not run.
-    CniUninstall(CniOptions),
+    /// Take away what keyd left on this node: hauberk-cni, keys and phases. keyd must not run, and encryption be off.
+    Uninstall(UninstallOptions),
 }
 
 /// Flags of `keyd node`.
@@ -68,6 +68,14 @@ pub struct NodeOptions {
         default_value = "/sys/fs/bpf/hauberk"
     )]
     pub pin_dir: PathBuf,
+    /// The kernel's settings, as sysctl sees them; in a container, whose own can only be read, the host's.
+    #[arg(
+        long,
+        env = "KEYD_SYSCTL_DIR",
+        value_name = "DIR",
+        default_value = "/proc/sys"
+    )]
+    pub sysctl_dir: PathBuf,
     /// The cgroup whose processes belong to this node; reserved for Service translation.
     #[arg(
         long,
@@ -129,9 +137,33 @@ impl NodeOptions {
     }
 }
 
-/// Flags of `keyd cni-uninstall`.
+/// Flags of `keyd uninstall`.
 #[derive(Clone, Debug, Args)]
-pub struct CniOptions {
+pub struct UninstallOptions {
+    /// What keyd was started with. Everything in it is removed.
+    #[arg(
+        long,
+        env = "KEYD_STATE_DIR",
+        value_name = "DIR",
+        default_value = "/run/hauberk"
+    )]
+    pub state_dir: PathBuf,
+    /// What keyd was started with. Everything in it is removed.
+    #[arg(
+        long,
+        env = "KEYD_MEMORY_DIR",
+        value_name = "DIR",
+        default_value = "/var/lib/hauberk"
+    )]
+    pub memory_dir: PathBuf,
+    /// What keyd was started with. It has to be empty, as it is while encryption is off.
+    #[arg(
+        long,
+        env = "KEYD_PIN_DIR",
+        value_name = "DIR",
+        default_value = "/sys/fs/bpf/hauberk"
+    )]
+    pub pin_dir: PathBuf,
     /// Directory of CNI configurations.
     #[arg(
         long,
@@ -148,6 +180,16 @@ pub struct CniOptions {
         default_value = "/opt/cni/bin"
     )]
     pub cni_bin_dir: PathBuf,
+}
+
+impl UninstallOptions {
+    /// Where hauberk-cni may be.
+    pub fn cni(&self) -> Directories {
+        Directories {
+            conf: self.cni_conf_dir.clone(),
+            bin: self.cni_bin_dir.clone(),
+        }
+    }
 }
 
 /// Flags of `keyd controller`.

@@ -45,6 +45,11 @@ pub fn directories(options: &NodeOptions) -> Result<File, PreflightError> {
     if in_memory("--memory-dir", memory)? {
         tracing::warn!(path = %memory.display(), "--memory-dir is on tmpfs: phases do not survive a reboot");
     }
+    lock(state)
+}
+
+/// Takes the state directory for this process alone until the file is dropped.
+pub fn lock(state: &Path) -> Result<File, PreflightError> {
     let lock = File::create(state.join("lock"));
     let taken = lock.and_then(|lock| match lock.try_lock() {
         Ok(()) => Ok(Some(lock)),
@@ -52,10 +57,10 @@ pub fn directories(options: &NodeOptions) -> Result<File, PreflightError> {
         Err(TryLockError::Error(source)) => Err(source),
     });
     match taken {
-        Ok(lock) => lock.ok_or_else(|| PreflightError::Running(state.clone())),
+        Ok(lock) => lock.ok_or_else(|| PreflightError::Running(state.to_owned())),
         Err(source) => Err(PreflightError::Directory {
             flag: "--state-dir",
-            path: state.clone(),
+            path: state.to_owned(),
             source,
         }),
     }

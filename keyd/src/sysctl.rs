@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use crate::durable;
 
-/// The setting; `/proc/sys/net` shows the reader's own network namespace.
-const BE_LIBERAL: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal";
+/// The setting, below the directory of settings; its `net` shows the reader's own network namespace.
+const BE_LIBERAL: &str = "net/netfilter/nf_conntrack_tcp_be_liberal";
 
 /// Why the setting cannot be changed.
 #[derive(Debug, thiserror::Error)]
@@ -32,10 +32,10 @@ pub struct Liberal {
 }
 
 impl Liberal {
-    /// Remembers the previous value in `state_dir`.
-    pub fn new(state_dir: &Path) -> Self {
+    /// Below `sysctl_dir`, usually `/proc/sys`; remembers the previous value in `state_dir`.
+    pub fn new(sysctl_dir: &Path, state_dir: &Path) -> Self {
         Self {
-            setting: BE_LIBERAL.into(),
+            setting: sysctl_dir.join(BE_LIBERAL),
             saved: state_dir.join("nf_conntrack_tcp_be_liberal"),
         }
     }
@@ -96,7 +96,7 @@ mod tests {
         fs::write(&setting, before).expect("a file in a fresh directory");
         Liberal {
             setting,
-            ..Liberal::new(dir)
+            ..Liberal::new(dir, dir)
         }
     }
 
@@ -133,7 +133,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let liberal = Liberal {
             setting: dir.path().join("absent"),
-            ..Liberal::new(dir.path())
+            ..Liberal::new(dir.path(), dir.path())
         };
         liberal.set().expect("nothing to do");
         assert!(!liberal.restore().expect("nothing to do"));

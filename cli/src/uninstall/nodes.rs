@@ -23,9 +23,9 @@ const NOWHERE: &str = "hauberk.dev/uninstalling";
 const KEYD: &str = "app.kubernetes.io/name=hauberk,app.kubernetes.io/component=keyd";
 const CLEANING: &str = "app.kubernetes.io/name=hauberk,app.kubernetes.io/component=cleanup";
 /// What the DaemonSet's affinity says of nodes, as label selectors: the image is built for these.
-const PLATFORMS: [&str; 2] = ["kubernetes.io/os=linux", "kubernetes.io/arch in (amd64, arm64)"];
+const PLATFORMS: [&str; 2] = ["kubernetes.io/os=linux", "kubernetes.io/arch=amd64"];
 /// What takes away; keyd must not run beside it.
-const COMMAND: [&str; 2] = ["/usr/bin/keyd", "cni-uninstall"];
+const COMMAND: [&str; 2] = ["/usr/bin/keyd", "uninstall"];
 
 /// Stops keyd and cleans all nodes on which it was.
 pub async fn clean(

@@ -175,7 +175,7 @@ impl CallError {
             Self::System { .. } => "look at the container runtime's log",
             Self::NoKeyd { .. } => {
                 "is Hauberk's pod of this node running? pods queue until it is; to take the plugin out of the \
-                 chain use `keyd cni-uninstall`"
+                 chain use `keyd uninstall`"
             }
             Self::NotYet(_) => "the kubelet tries again; `hauberk status` and keyd's log say more",
             Self::Refused(_) => "`hauberk status` and keyd's log say more",

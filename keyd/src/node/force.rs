@@ -163,9 +163,11 @@ impl Node {
                 }
             }
         }
-        for failure in &self.failures {
+        // They are tried again each second, and logged once.
+        for failure in self.failures.iter().filter(|now| !self.logged.contains(now)) {
             tracing::error!(failure, "not in force");
         }
+        self.logged.clone_from(&self.failures);
     }
 
     /// Takes away everything of the encryption, in the reverse order of bringing it up.

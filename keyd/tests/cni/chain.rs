@@ -76,7 +76,13 @@ fn the_plugin_stays_in_the_chain_though_its_file_is_written_anew_and_leaves_it_w
     drop(mesh);
     let mut uninstall = Command::new(keyd);
     uninstall
-        .arg("cni-uninstall")
+        .arg("uninstall")
+        .arg("--state-dir")
+        .arg(lab.node("a").state_dir())
+        .arg("--memory-dir")
+        .arg(lab.node("a").memory_dir())
+        .arg("--pin-dir")
+        .arg(lab.node("a").pin_dir())
         .arg("--cni-conf-dir")
         .arg(&conf)
         .arg("--cni-bin-dir")
@@ -85,4 +91,8 @@ fn the_plugin_stays_in_the_chain_though_its_file_is_written_anew_and_leaves_it_w
     assert_eq!(fs::read_to_string(&file).expect("read"), rewritten);
     assert_eq!(fs::read_dir(&bin).expect("listed").count(), 0);
     assert_eq!(fs::read_dir(&conf).expect("listed").count(), 1);
+    assert_eq!(
+        fs::read_dir(lab.node("a").state_dir()).expect("listed").count(),
+        0
+    );
 }

@@ -14,7 +14,7 @@ const LATE: Duration = Duration::from_secs(60);
 fn the_first_packet_of_a_container_and_of_its_hook_crosses_encrypted() {
     let mut cluster = Cluster::start("e2e-first", Wiring::Bridged, false, Families::Dual);
     cluster.start_talk();
-    cluster.start_hauberk();
+    cluster.install_hauberk();
     cluster.set_encryption(true);
     cluster.lab.fabric().reset().expect("the fabric counts from zero");
     let partner = cluster.partner();
@@ -28,9 +28,11 @@ fn the_first_packet_of_a_container_and_of_its_hook_crosses_encrypted() {
 fn a_node_that_reboots_queues_its_pods_until_keyd_is_there_and_nothing_leaves_in_clear() {
     let mut cluster = Cluster::start("e2e-boot", Wiring::Routed, false, Families::Dual);
     cluster.start_talk();
-    cluster.start_hauberk();
+    cluster.install_hauberk();
     cluster.set_encryption(true);
     cluster.lab.fabric().reset().expect("the fabric counts from zero");
+    // keyd's pod is taken from the node, and what is in force stays; the node starts without it.
+    cluster.want_keyd("b", false);
     cluster.reboot("b");
     std::thread::sleep(LATE);
     assert_eq!(
@@ -44,7 +46,7 @@ fn a_node_that_reboots_queues_its_pods_until_keyd_is_there_and_nothing_leaves_in
         "the pod waits for keyd, and says so: {queued}"
     );
 
-    cluster.start_keyd("b");
+    cluster.want_keyd("b", true);
     assert!(
         cluster.is_partner_ready(Duration::from_secs(60)),
         "{}",

@@ -1,34 +1,31 @@
-//! A cluster of two real nodes, keyd on both, and pods that talk all the time.
+//! A cluster of real nodes, and pods that talk all the time.
 
-use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::net::IpAddr;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use hauberk_netlab::kubernetes::{
-    ControlPlane, ControlPlaneSpec, Families, PlacedPod, Vantage, Worker, WorkerSpec, vxlan_overlay,
+    ControlPlane, ControlPlaneSpec, Families, Worker, WorkerSpec, vxlan_overlay,
 };
-use hauberk_netlab::{Lab, LabSpec, NodeSpec, Process, Wiring};
+use hauberk_netlab::{Lab, LabSpec, NodeSpec, Wiring};
 use serde_json::{Value, json};
-
-use crate::install;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
-const SYSTEM: &str = "hauberk-system";
 const IMAGE: &str = "hauberk.test/busybox:1";
 /// In everything that the pods say, so that the fabric finds it, whatever it is wrapped in.
 const MARKER: &str = "HBMARK-e2e";
 /// The echo server, and the server that speaks by itself.
 const ECHO: u16 = 7;
 const PUSH: u16 = 19;
+/// The echo server's at every node's address.
+const NODE_PORT: u16 = 30007;
 
 /// The cluster. Fields are dropped in this order.
 pub struct Cluster {
-    daemons: BTreeMap<String, Process>,
-    workers: Vec<Worker>,
+    pub workers: Vec<Worker>,
+    spec: WorkerSpec,
     pub lab: Lab,
     pub control_plane: ControlPlane,
     /// The ways that [`Cluster::start_talk`] opened: the talker's containers.
@@ -44,7 +41,8 @@ pub struct Heard {
 }
 
 impl Cluster {
-    /// Nodes `a` and `b`, ready; with an overlay, pods' traffic crosses by VXLAN.
+    /// Nodes `a` and `b`, ready; the lab's node `c` is none of the cluster's yet. With an overlay, pods' traffic
+    /// crosses by VXLAN.
     pub fn start(name: &str, wiring: Wiring, overlay: bool, families: Families) -> Self {
         let everything = ControlPlaneSpec {
             controller_manager: true,
@@ -52,8 +50,7 @@ impl Cluster {
         };
         let control_plane =
             ControlPlane::start_with(everything, families).unwrap_or_else(|error| panic!("{error}"));
-        install::install(&control_plane);
-        let nodes = ["a", "b"].map(|name| NodeSpec::new(name, wiring, &[]));
+        let nodes = ["a", "b", "c"].map(|name| NodeSpec::new(name, wiring, &[]));
         let lab = Lab::new(LabSpec::new(name, nodes.into())).expect("the lab comes up");
         control_plane
             .join(&lab)
@@ -68,22 +65,47 @@ impl Cluster {
         if overlay {
             spec.pod_mtu = vxlan_overlay(&lab, 1500).expect("the overlay comes up");
         }
-        let mut workers: Vec<_> = ["a", "b"]
-            .into_iter()
-            .map(|node| Worker::start(&control_plane, &lab, node, &spec).expect("the node starts"))
-            .collect();
-        for worker in &mut workers {
-            worker
-                .wait_ready(&control_plane, PATIENCE)
-                .expect("the node is ready");
-        }
-        Self {
-            daemons: BTreeMap::new(),
-            workers,
+        let mut cluster = Self {
+            workers: Vec::new(),
+            spec,
             lab,
             control_plane,
             ways: Vec::new(),
+        };
+        for node in ["a", "b"] {
+            cluster.start_worker(node, Vec::new());
         }
+        for worker in &mut cluster.workers {
+            worker
+                .wait_ready(&cluster.control_plane, PATIENCE)
+                .expect("the node is ready");
+        }
+        cluster
+    }
+
+    /// Makes a node of the lab one of the cluster, which gets ready later.
+    pub fn start_worker(&mut self, node: &str, taints: Vec<Value>) {
+        let spec = WorkerSpec {
+            taints,
+            ..self.spec.clone()
+        };
+        let worker = Worker::start(&self.control_plane, &self.lab, node, &spec);
+        self.workers.push(worker.expect("the node starts"));
+    }
+
+    /// The cluster's nodes.
+    pub fn names(&self) -> Vec<String> {
+        self.workers
+            .iter()
+            .map(|worker| worker.name().to_owned())
+            .collect()
+    }
+
+    pub fn worker(&self, node: &str) -> &Worker {
+        let mut workers = self.workers.iter();
+        workers
+            .find(|worker| worker.name() == node)
+            .expect("there is this node")
     }
 
     /// A pod on `b` that answers, and one on `a` with a container for each way to it.
@@ -97,8 +119,12 @@ impl Cluster {
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "partner"},
             "spec": {
                 "selector": {"app": "partner"},
+                "type": "NodePort",
                 "ipFamilyPolicy": "PreferDualStack",
-                "ports": [{"name": "echo", "port": ECHO}, {"name": "push", "port": PUSH}],
+                "ports": [
+                    {"name": "echo", "port": ECHO, "nodePort": NODE_PORT},
+                    {"name": "push", "port": PUSH},
+                ],
             },
         });
         self.apply(&service);
@@ -110,12 +136,24 @@ impl Cluster {
             Some("ip"),
         );
         let service_ips = self.texts("service", "partner", |of| of["spec"]["clusterIPs"].clone(), None);
-        let named = |kind: &str, address: &String| {
+        // The talker's own node, which sends it on to the other.
+        let node_ips = self.texts(
+            "node",
+            "a",
+            |node| node["status"]["addresses"].clone(),
+            Some("address"),
+        );
+        let node_ips = node_ips.iter().filter(|text| text.parse::<IpAddr>().is_ok());
+        let named = |kind: &str, address: &String, port: u16| {
             let family = if address.contains(':') { "v6" } else { "v4" };
-            (format!("{kind}-{family}"), echo_client(address))
+            (format!("{kind}-{family}"), echo_client(address, port))
         };
-        let mut ways: Vec<_> = pod_ips.iter().map(|address| named("pod", address)).collect();
-        ways.extend(service_ips.iter().map(|address| named("service", address)));
+        let mut ways: Vec<_> = pod_ips
+            .iter()
+            .map(|address| named("pod", address, ECHO))
+            .collect();
+        ways.extend(service_ips.iter().map(|address| named("service", address, ECHO)));
+        ways.extend(node_ips.map(|address| named("node", address, NODE_PORT)));
         ways.push(("push".to_owned(), push_client(&service_ips[0])));
         self.apply(&pod("talker", "a", &ways));
         self.kubectl(&["wait", "--for=condition=Ready", "pod/talker", "--timeout=60s"]);
@@ -149,75 +187,23 @@ impl Cluster {
         }
     }
 
-    /// The controller, and keyd on both nodes, in all of their node's namespaces.
-    pub fn start_hauberk(&mut self) {
-        self.apply(&json!({
-            "apiVersion": "hauberk.dev/v1alpha1", "kind": "Mesh", "metadata": {"name": "default"}, "spec": {},
-        }));
-        let controller = self.kubeconfig("controller", "hauberk-controller", "a");
-        let path = self.lab.dir().join("controller.kubeconfig");
-        fs::write(&path, controller).expect("the lab's directory can be written");
-        let mut command = self.control_plane.netns().command(env!("CARGO_BIN_EXE_keyd"));
-        command.args(["controller", "--source", "kube", "--namespace", SYSTEM]);
-        command.env("KUBECONFIG", path);
-        let controller = spawn(&mut command, &self.lab.dir().join("keyd-controller.log"));
-        self.daemons.insert("controller".to_owned(), controller);
-        for place in 0..self.workers.len() {
-            let worker = &self.workers[place];
-            let name = worker.name().to_owned();
-            let text = self.kubeconfig(&format!("keyd-{name}"), "hauberk-keyd", &name);
-            fs::write(worker.file("/etc/kubernetes/keyd.kubeconfig"), text).expect("the node's disk");
-            // The node sees nothing of where they were built.
-            for (program, path) in [
-                ("keyd", env!("CARGO_BIN_EXE_keyd")),
-                ("hauberk-cni", env!("CARGO_BIN_EXE_hauberk-cni")),
-            ] {
-                fs::copy(path, worker.file(&format!("/usr/local/bin/{program}"))).expect("the node's disk");
-            }
-            self.start_keyd(&name);
-        }
-        for worker in &self.workers {
-            let tunnel = format!("nodetunnel/{}", worker.name());
-            let ready = ["wait", "--for=condition=Ready", &tunnel, "--timeout=30s"];
-            self.eventually("keyd is ready", || self.try_kubectl(&ready, "").is_ok());
-        }
-    }
-
-    /// keyd on a node, which chains its CNI plugin.
-    pub fn start_keyd(&mut self, node: &str) {
-        let worker = self.worker(node);
-        let mut command = worker.command("/usr/local/bin/keyd");
-        command
-            .current_dir("/")
-            .args(["node", "--source", "kube", "--node", node, "--namespace", SYSTEM])
-            .args([
-                "--cni-conf-dir",
-                "/etc/cni/net.d",
-                "--cni-bin-dir",
-                "/opt/cni/bin",
-            ])
-            .env("KUBECONFIG", "/etc/kubernetes/keyd.kubeconfig");
-        let process = spawn(&mut command, &self.lab.dir().join(format!("keyd-{node}.log")));
-        self.daemons.insert(node.to_owned(), process);
-    }
-
-    /// The node loses power, and has it again: kubelet and containerd start, keyd does not.
+    /// The node loses power, and has it again.
     pub fn reboot(&mut self, node: &str) {
-        self.daemons.remove(node);
-        let Self { workers, lab, .. } = self;
-        let worker = workers
-            .iter_mut()
-            .find(|worker| worker.name() == node)
-            .expect("there is this node");
-        worker.power_off(lab).expect("power goes");
+        self.power_off(node);
+        let (worker, lab) = self.worker_and_lab(node);
         worker.power_on(lab).expect("power comes");
     }
 
-    fn worker(&self, node: &str) -> &Worker {
-        let mut workers = self.workers.iter();
-        workers
-            .find(|worker| worker.name() == node)
-            .expect("there is this node")
+    /// The node loses power.
+    pub fn power_off(&mut self, node: &str) {
+        let (worker, lab) = self.worker_and_lab(node);
+        worker.power_off(lab).expect("power goes");
+    }
+
+    fn worker_and_lab(&mut self, node: &str) -> (&mut Worker, &Lab) {
+        let mut workers = self.workers.iter_mut();
+        let worker = workers.find(|worker| worker.name() == node);
+        (worker.expect("there is this node"), &self.lab)
     }
 
     /// A pod on `node` whose first words, and whose postStart hook, ask `to`; it fails when no answer comes at once.
@@ -267,10 +253,20 @@ impl Cluster {
     pub fn set_encryption(&self, enabled: bool) {
         let patch = json!({"spec": {"encryption": {"enabled": enabled}}}).to_string();
         self.kubectl(&["patch", "mesh", "default", "--type", "merge", "-p", &patch]);
-        let phase = if enabled { "Encrypted" } else { "Off" };
+        self.wait_phase(if enabled { "Encrypted" } else { "Off" });
+    }
+
+    /// Waits until the Mesh says so.
+    pub fn wait_phase(&self, phase: &str) {
         let wanted = format!("--for=jsonpath={{.status.phase}}={phase}");
         let waited = self.try_kubectl(&["wait", &wanted, "mesh/default", "--timeout=30s"], "");
         waited.unwrap_or_else(|error| panic!("{error}\n{}", self.describe()));
+    }
+
+    /// Waits until a node is open for pods.
+    pub fn wait_untainted(&self, node: &str) {
+        let taints = ["get", "node", node, "-o=jsonpath={.spec.taints[*].key}"];
+        self.eventually("the node has no taint", || self.kubectl(&taints).is_empty());
     }
 
     /// How often containers of the pods were started again.
@@ -305,42 +301,6 @@ impl Cluster {
             .packets()
     }
 
-    /// What keyd and the controller logged last.
-    pub fn describe(&self) -> String {
-        let logs = ["controller", "a", "b"].map(|name| {
-            let log = fs::read_to_string(self.lab.dir().join(format!("keyd-{name}.log")));
-            let log = log.unwrap_or_default();
-            let lines: Vec<_> = log.lines().collect();
-            format!(
-                "--- {name}\n{}\n",
-                lines[lines.len().saturating_sub(20)..].join("\n")
-            )
-        });
-        logs.concat()
-    }
-
-    /// A kubeconfig that needs no other file: a node has a file system of its own.
-    fn kubeconfig(&self, pod: &str, service_account: &str, node: &str) -> String {
-        let placed = PlacedPod {
-            namespace: SYSTEM,
-            name: pod,
-            service_account,
-            node,
-        };
-        self.control_plane.place(placed).expect("the pod is made");
-        let identity = self.control_plane.pod(SYSTEM, pod).expect("the pod has a token");
-        let text = fs::read_to_string(identity.kubeconfig(Vantage::Lab)).expect("a kubeconfig");
-        let mut config: Value = serde_json::from_str(&text).expect("it is JSON");
-        let file = |path: &Value| fs::read_to_string(path.as_str().expect("a path")).expect("a file");
-        let user = &mut config["users"][0]["user"];
-        *user = json!({"token": file(&user["tokenFile"])});
-        let cluster = &mut config["clusters"][0]["cluster"];
-        let authority = file(&cluster["certificate-authority"]);
-        let data = k8s_openapi::ByteString(authority.into_bytes());
-        *cluster = json!({"server": cluster["server"], "certificate-authority-data": data});
-        config.to_string()
-    }
-
     fn texts(&self, kind: &str, name: &str, of: fn(&Value) -> Value, field: Option<&str>) -> Vec<String> {
         let object = self.kubectl(&["get", kind, name, "-o", "json"]);
         let list = of(&serde_json::from_str(&object).expect("JSON"));
@@ -351,7 +311,7 @@ impl Cluster {
         texts.collect()
     }
 
-    fn apply(&self, object: &Value) {
+    pub fn apply(&self, object: &Value) {
         // Without a controller's ServiceAccount a pod is refused; it comes a moment after the namespace.
         self.eventually("the object is accepted", || {
             self.try_kubectl(&["apply", "-f", "-"], &object.to_string())
@@ -359,12 +319,12 @@ impl Cluster {
         });
     }
 
-    fn kubectl(&self, arguments: &[&str]) -> String {
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
         let output = self.try_kubectl(arguments, "");
         output.unwrap_or_else(|stderr| panic!("kubectl {arguments:?}: {stderr}"))
     }
 
-    fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
+    pub fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         let mut kubectl = self.control_plane.kubectl().expect("there is a kubectl");
         kubectl
             .args(arguments)
@@ -384,7 +344,7 @@ impl Cluster {
     }
 
     #[track_caller]
-    fn eventually(&self, what: &str, mut holds: impl FnMut() -> bool) {
+    pub fn eventually(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let began = Instant::now();
         while !holds() {
             assert!(
@@ -405,8 +365,8 @@ fn count() -> String {
 /// Notes each number that comes back, and when.
 const NOTE: &str = "while read marker number; do read up rest </proc/uptime; echo $number $up; done";
 
-fn echo_client(address: &str) -> String {
-    format!("({}) | nc {address} {ECHO} | {NOTE}", count())
+fn echo_client(address: &str, port: u16) -> String {
+    format!("({}) | nc {address} {port} | {NOTE}", count())
 }
 
 fn push_client(address: &str) -> String {
@@ -426,14 +386,4 @@ fn pod(name: &str, node: &str, containers: &[(String, String)]) -> Value {
             "containers": containers.collect::<Vec<_>>(),
         },
     })
-}
-
-fn spawn(command: &mut Command, log: &Path) -> Process {
-    let log = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(log)
-        .expect("a log file");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    Process::spawn(command).expect("keyd starts")
 }

@@ -1,4 +1,5 @@
-//! `kubectl patch mesh default` under traffic between real pods, by pod address and ClusterIP, both families.
+//! `kubectl patch mesh default` under traffic between real pods, by pod address, ClusterIP and NodePort, both
+//! families.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ fn flip(name: &str, wiring: Wiring, overlay: bool, families: Families) {
     if !overlay {
         assert!(cluster.covered_in_clear() > 0, "and so are their addresses");
     }
-    cluster.start_hauberk();
+    cluster.install_hauberk();
 
     cluster.set_encryption(true);
     let spoken: Vec<_> = cluster.ways.iter().map(|way| cluster.heard(way).words).collect();
@@ -77,7 +78,7 @@ fn a_cluster_with_ipv6_only_is_encrypted_live() {
 fn an_api_server_that_is_killed_and_restarted_on_its_data_changes_nothing_for_real_pods() {
     let mut cluster = Cluster::start("e2e-api", Wiring::Routed, false, Families::Dual);
     cluster.start_talk();
-    cluster.start_hauberk();
+    cluster.install_hauberk();
     cluster.set_encryption(true);
     cluster.lab.fabric().reset().expect("the fabric counts from zero");
     cluster.control_plane.kill_api_server().expect("it is killed");

@@ -5,5 +5,6 @@
 mod boot;
 mod cluster;
 mod flip;
-#[path = "../kube/install.rs"]
-mod install;
+mod hauberk;
+mod nodes;
+mod uninstall;

@@ -3,7 +3,10 @@
 //! One layer, not compressed; the same content gives the same bytes. `ctr images import` and `docker load`
 //! read it.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
@@ -85,6 +88,21 @@ impl Image {
         self
     }
 
+    /// A program of this machine at `path`, with the shared libraries that it needs, where the loader finds them.
+    ///
+    /// # Errors
+    /// It cannot be read, or a library is missing on this machine.
+    pub fn program(mut self, path: &str, program: &Path) -> Result<Self, KubernetesError> {
+        let content = fs::read(program).map_err(file("cannot read", program))?;
+        self = self.file(path, 0o755, &content);
+        for library in libraries(program)? {
+            let content = fs::read(&library).map_err(file("cannot read", &library))?;
+            let inside = library.to_string_lossy().into_owned();
+            self = self.file(inside.trim_start_matches('/'), 0o755, &content);
+        }
+        Ok(self)
+    }
+
     /// A symbolic link at `path`.
     #[must_use]
     pub fn link(mut self, path: &str, target: &str) -> Self {
@@ -132,6 +150,19 @@ impl Image {
         let written: Result<(), LabError> = fs::write(to, tar.finish()).map_err(file("cannot write", to));
         Ok(written?)
     }
+}
+
+/// As `ldd` lists them: `NAME => PATH (ADDRESS)`, and the loader itself without a name. None of a static program.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>, LabError> {
+    let listed = std::process::Command::new("ldd").arg(program).output();
+    let listed = listed
+        .map_err(file("ldd is needed to look into", program))?
+        .stdout;
+    let lines = String::from_utf8_lossy(&listed).into_owned();
+    let paths = lines
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    Ok(paths.map(PathBuf::from).collect())
 }
 
 fn document(tar: &mut Archive, media_type: &str, content: &Value) -> Value {

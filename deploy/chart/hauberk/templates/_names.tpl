@@ -52,12 +52,12 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{- /* The image is built for these. */ -}}
+{{- /* The image is built and tested for these. */ -}}
 {{- define "hauberk.nodeAffinity" -}}
 nodeAffinity:
   requiredDuringSchedulingIgnoredDuringExecution:
     nodeSelectorTerms:
     - matchExpressions:
       - {key: kubernetes.io/os, operator: In, values: [linux]}
-      - {key: kubernetes.io/arch, operator: In, values: [amd64, arm64]}
+      - {key: kubernetes.io/arch, operator: In, values: [amd64]}
 {{- end }}
