@@ -1,9 +1,10 @@
 // Command kubernetes is a cluster's components and its client as one binary. It is started by the name of
 // one of them, as a link to it: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet,
-// kube-proxy, kubectl. Flags are that program's own, and so is the process: each component has one to itself.
+// kube-proxy, kubectl; and kube-router, an engine of network policies. Flags are that program's own, and so is
+// the process: each component has one to itself.
 //
 // The components are upstream's, unchanged. They are built here because the Go module proxy has them
-// everywhere, and as one binary because they share most of their code: seven would take seven times the
+// everywhere, and as one binary because they share most of their code: eight would take eight times the
 // linking and the disk.
 package main
 
@@ -13,7 +14,10 @@ import (
 	"os"
 	"path/filepath"
 
+	kuberouter "github.com/cloudnativelabs/kube-router/v2/pkg/cmd"
+	kuberouteroptions "github.com/cloudnativelabs/kube-router/v2/pkg/options"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"go.etcd.io/etcd/server/v3/etcdmain"
 	"k8s.io/component-base/cli"
 	_ "k8s.io/component-base/logs/json/register"
@@ -49,13 +53,33 @@ func main() {
 		if err := cli.RunNoErrOutput(kubectl.NewDefaultKubectlCommand()); err != nil {
 			kubectlerrors.CheckErr(err)
 		}
+	case "kube-router":
+		if err := route(); err != nil {
+			fmt.Fprintln(os.Stderr, "kube-router:", err)
+			os.Exit(1)
+		}
 	default:
 		fmt.Fprintf(os.Stderr, "%s is no component: start it by a link named etcd, kube-apiserver, "+
-			"kube-controller-manager, kube-scheduler or kubectl\n", name)
+			"kube-controller-manager, kube-scheduler, kubelet, kube-proxy, kubectl or kube-router\n", name)
 		os.Exit(2)
 	}
 }
 
 func serve(command *cobra.Command) {
 	os.Exit(cli.Run(command))
+}
+
+// As kube-router's own main does it, but for its flags: the other components have theirs in the process's set.
+func route() error {
+	config := kuberouteroptions.NewKubeRouterConfig()
+	flags := pflag.NewFlagSet("kube-router", pflag.ContinueOnError)
+	config.AddFlags(flags)
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		return err
+	}
+	router, err := kuberouter.NewKubeRouterDefault(config)
+	if err != nil {
+		return err
+	}
+	return router.Run()
 }

@@ -129,12 +129,7 @@ impl Cluster {
         });
         self.apply(&service);
         self.kubectl(&["wait", "--for=condition=Ready", "pod/partner", "--timeout=60s"]);
-        let pod_ips = self.texts(
-            "pod",
-            "partner",
-            |pod| pod["status"]["podIPs"].clone(),
-            Some("ip"),
-        );
+        let pod_ips = self.partners();
         let service_ips = self.texts("service", "partner", |of| of["spec"]["clusterIPs"].clone(), None);
         // The talker's own node, which sends it on to the other.
         let node_ips = self.texts(
@@ -161,6 +156,13 @@ impl Cluster {
         for way in &self.ways {
             self.eventually(&format!("{way} hears something"), || self.heard(way).words > 5);
         }
+    }
+
+    /// A pod that does nothing by itself.
+    pub fn start_sleeper(&self, name: &str, node: &str) {
+        self.apply(&pod(name, node, &[(name.to_owned(), "sleep 1000000".to_owned())]));
+        let ready = format!("pod/{name}");
+        self.kubectl(&["wait", "--for=condition=Ready", &ready, "--timeout=60s"]);
     }
 
     /// What a way heard so far, over one connection without a word lost.
@@ -233,13 +235,13 @@ impl Cluster {
 
     /// Address of the talk's server, IPv4.
     pub fn partner(&self) -> String {
-        self.texts(
-            "pod",
-            "partner",
-            |pod| pod["status"]["podIPs"].clone(),
-            Some("ip"),
-        )
-        .swap_remove(0)
+        self.partners().swap_remove(0)
+    }
+
+    /// All of its addresses.
+    pub fn partners(&self) -> Vec<String> {
+        let addresses = |pod: &Value| pod["status"]["podIPs"].clone();
+        self.texts("pod", "partner", addresses, Some("ip"))
     }
 
     /// Whether the talk's server is ready.

@@ -7,4 +7,5 @@ mod cluster;
 mod flip;
 mod hauberk;
 mod nodes;
+mod policy;
 mod uninstall;

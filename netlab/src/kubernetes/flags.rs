@@ -10,7 +10,7 @@ pub(super) const PORT: u16 = 6443;
 /// In the namespace of the control plane nobody else listens.
 const ETCD: &str = "http://127.0.0.1:2379";
 const ETCD_PEERS: &str = "http://127.0.0.1:2380";
-const SERVICES: (&str, &str) = ("10.96.0.0/16", "fd96::/112");
+pub(super) const SERVICES: (&str, &str) = ("10.96.0.0/16", "fd96::/112");
 /// What a lab gives to its nodes' pods.
 const PODS: (&str, &str) = ("10.77.0.0/16", "fd77::/16");
 

@@ -34,6 +34,7 @@ mod cni;
 mod kubelet;
 mod machine;
 mod overlay;
+mod policy;
 mod power;
 mod proxy;
 
@@ -78,6 +79,7 @@ pub struct Worker {
     programs: PathBuf,
     kubelet_flags: Vec<String>,
     proxy_flags: Option<Vec<String>>,
+    policy_flags: Vec<String>,
 }
 
 /// What runs while the node has power.
@@ -86,6 +88,7 @@ struct Up {
     // In the order of dropping.
     kubelet: Option<Component>,
     proxy: Option<Component>,
+    policy_engine: Option<Component>,
     containerd: Component,
     machine: Machine,
 }
@@ -116,6 +119,7 @@ impl Worker {
         cni::write(node, control_plane.families, spec, &disk)?;
         kubelet::write(control_plane, node, &disk)?;
         spec.service_proxy.write(control_plane, node, &disk)?;
+        policy::write(control_plane, node, &disk)?;
         machine::write(&disk, "etc/containerd/config.toml", CONTAINERD)?;
         make_node(control_plane, node, &spec.taints)?;
         let mut worker = Self {
@@ -125,6 +129,7 @@ impl Worker {
             programs: control_plane.programs.folder().into(),
             kubelet_flags: kubelet::flags(node, control_plane.families),
             proxy_flags: spec.service_proxy.flags(node),
+            policy_flags: policy::flags(node),
         };
         worker.boot(node)?;
         let image = worker.dir.join("busybox.tar");
@@ -225,6 +230,20 @@ impl Worker {
         Ok(())
     }
 
+    /// Has kube-router enforce NetworkPolicies on the node for IPv4, until it loses power; needs the package ipset. The
+    /// node must be ready: kube-router wants its addresses.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    ///
+    /// # Panics
+    /// When the node has no power.
+    pub fn start_policy_engine(&mut self) -> Result<(), KubernetesError> {
+        let engine = self.component("kube-router", &self.policy_flags)?;
+        self.up.as_mut().expect("it was there").policy_engine = Some(engine);
+        Ok(())
+    }
+
     /// `kill -9` of the kubelet; pods run on.
     ///
     /// # Errors
@@ -261,7 +280,7 @@ impl Worker {
         Ok(())
     }
 
-    /// What `kubelet`, `containerd` or `kube-proxy` has logged.
+    /// What `kubelet`, `containerd`, `kube-proxy` or `kube-router` has logged.
     pub fn log(&self, component: &str) -> PathBuf {
         self.dir.join(format!("{component}.log"))
     }
@@ -273,6 +292,7 @@ impl Worker {
         let up = self.up.insert(Up {
             kubelet: None,
             proxy: None,
+            policy_engine: None,
             containerd,
             machine,
         });
@@ -297,8 +317,14 @@ impl Worker {
 
 impl Up {
     fn components(&mut self) -> impl Iterator<Item = &mut Component> {
-        let Self { kubelet, proxy, .. } = self;
-        kubelet.iter_mut().chain(proxy).chain([&mut self.containerd])
+        let Self {
+            kubelet,
+            proxy,
+            policy_engine,
+            ..
+        } = self;
+        let daemons = kubelet.iter_mut().chain(proxy).chain(policy_engine);
+        daemons.chain([&mut self.containerd])
     }
 
     fn wait_for_containerd(&mut self) -> Result<(), KubernetesError> {
