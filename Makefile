@@ -8,7 +8,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test e2e lint deny docs fuzz bench manifests clean
+.PHONY: help setup build demo test e2e lint deny docs fuzz bench image manifests clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | column -t -s '	'
@@ -56,6 +56,10 @@ fuzz: ## fuzz every parser of bytes, FUZZ_SECONDS=30 each
 bench: build ## throughput of one pair of nodes on this machine; ARGS as for hauberk-bench local
 	@scripts/setup demo
 	@$(SUDO) $(TARGET_DIR)/release/hauberk-bench local $(ARGS)
+
+image: ## the image as a tar, without a container engine; NAME=registry.example/hauberk:0.1.0 FILE=hauberk.tar
+	@scripts/setup build >&2
+	@scripts/image $(or $(NAME),$(error NAME is not set: registry.example/hauberk:0.1.0)) $(or $(FILE),hauberk.tar)
 
 manifests: ## render the chart into deploy/hauberk.yaml and deploy/manifests (needs helm, or Go to build it)
 	@scripts/manifests

@@ -160,7 +160,16 @@ impl Cluster {
 
     /// A pod that does nothing by itself.
     pub fn start_sleeper(&self, name: &str, node: &str) {
-        self.apply(&pod(name, node, &[(name.to_owned(), "sleep 1000000".to_owned())]));
+        self.start_pod(name, node, "sleep 1000000");
+    }
+
+    /// A pod that keeps a core busy.
+    pub fn start_burner(&self, name: &str, node: &str) {
+        self.start_pod(name, node, "while :; do :; done");
+    }
+
+    fn start_pod(&self, name: &str, node: &str, script: &str) {
+        self.apply(&pod(name, node, &[(name.to_owned(), script.to_owned())]));
         let ready = format!("pod/{name}");
         self.kubectl(&["wait", "--for=condition=Ready", &ready, "--timeout=60s"]);
     }

@@ -3,6 +3,7 @@
 //! Needs root, the control plane's programs, containerd and the CNI plugins.
 
 mod boot;
+mod busy;
 mod cluster;
 mod flip;
 mod hauberk;
