@@ -7,7 +7,6 @@
 mod attached;
 pub mod conditions;
 mod external;
-mod identity;
 mod ipcache;
 mod peers;
 #[cfg(test)]
@@ -29,7 +28,6 @@ use ipcache::Addresses;
 use peers::{Flip, Peers};
 
 pub use attached::Attached;
-pub use identity::Identity;
 
 /// The reason of a manifest that cannot be read.
 pub const BAD_MANIFEST: &str = "BadManifest";
@@ -223,7 +221,7 @@ impl NotReady {
 
 /// Prefixes of other nodes for which this node needs to know the device by which its routes lead there.
 pub fn remote_prefixes(snapshot: &Snapshot, node: &str) -> BTreeSet<IpNet> {
-    let claims = snapshot.claims();
+    let claims = snapshot.claims_of_nodes();
     let others = |name: &&String| *name != node;
     let prefixes = claims
         .node_prefixes
@@ -261,7 +259,7 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
         return Err(NotReady::NoNodeAddress(local.node.clone()));
     }
     let mut claims = snapshot.claims();
-    let held = attached::settle(snapshot, local, &mut claims);
+    let held = attached::settle(local, &mut claims);
     let unreachable = spec.encryption.unreachable_nodes();
     let want = if spec.encryption.enabled {
         Want::On(unreachable)
@@ -402,7 +400,7 @@ fn remember(snapshot: &Snapshot, claims: &Claims, local: &Local, want: Want, mem
     memory
         .external
         .retain(|name, _| !all_read || peers.contains_key(name));
-    for (name, peer) in peers {
+    for (name, peer) in peers.iter() {
         let prefixes = peer.spec.allowed_ips.iter().map(IpNet::trunc).collect();
         memory.external.insert(name.clone(), prefixes);
     }

@@ -163,7 +163,10 @@ impl Collector {
             let mut differs = match timeout_at(slow, events.next()).await {
                 Ok(Some(event)) => self.objects.take_in(event),
                 Ok(None) => return,
-                Err(_) => true,
+                Err(_) => {
+                    self.objects.judge_again();
+                    true
+                }
             };
             let enough = Instant::now() + GATHER;
             while let Ok(Some(event)) = timeout_at(enough, events.next()).await {
