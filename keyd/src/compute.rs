@@ -7,6 +7,7 @@
 mod attached;
 pub mod conditions;
 mod external;
+mod follow;
 mod ipcache;
 mod peers;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use ipcache::Addresses;
 use peers::{Flip, Peers};
 
 pub use attached::Attached;
+pub use follow::{AddressChanges, Follower};
 
 /// The reason of a manifest that cannot be read.
 pub const BAD_MANIFEST: &str = "BadManifest";
@@ -247,6 +249,15 @@ pub fn remote_prefixes(snapshot: &Snapshot, node: &str) -> BTreeSet<IpNet> {
 
 /// What this node shall hold. Numbers given and settings seen are noted in `memory`, phases are read there.
 pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Result<DesiredState, NotReady> {
+    compute_and_follow(snapshot, local, memory).map(|(desired, _)| desired)
+}
+
+/// The same, and who can tell what becomes of it when pods of other nodes change.
+pub fn compute_and_follow(
+    snapshot: &Snapshot,
+    local: &Local,
+    memory: &mut Memory,
+) -> Result<(DesiredState, Follower), NotReady> {
     if let Some(mesh) = &snapshot.mesh {
         memory.mesh = Some(mesh.spec.clone());
     }
@@ -350,7 +361,8 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
     };
     desired.publish = conditions::tunnel(snapshot, &claims, local, &desired);
     forget_what_is_gone(&claims, want, memory);
-    Ok(desired)
+    let follower = Follower::new(snapshot, &claims, local, addresses.remote, &desired);
+    Ok((desired, follower))
 }
 
 /// A setting that is quietly ignored would be taken for one that is in force.

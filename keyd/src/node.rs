@@ -1,5 +1,6 @@
 //! `keyd node`: one task that owns all state of a node and keeps kernel and tunnels as desired.
 //!
+//! Pods of other nodes are followed without all of that (`follow`).
 //! Stages: 1. wait for news (objects, links and routes, lanes, pairs' timers, the second's tick),
 //! 2. compute the desired state, 3. note on disk what must survive, 4. put it in force: lanes, kernel,
 //! WireGuard peers, 5. tell the pairs what is in force and do what they ask, until they ask for no
@@ -8,6 +9,7 @@
 //! the last pair is Off everything is taken away again.
 
 mod fallback;
+mod follow;
 mod force;
 mod generation;
 mod numbers;
@@ -34,7 +36,7 @@ use crate::cni::attachments::Attachments;
 use crate::cni::install::Chain;
 use crate::cni::serve::Asked;
 use crate::compute::{
-    self, DesiredState, Local, LocalGeneration, NotReady, PeerOwner, Reason, Tunnel, conditions,
+    self, DesiredState, Follower, Local, LocalGeneration, NotReady, PeerOwner, Reason, Tunnel, conditions,
 };
 use crate::control_message::ControlMessage;
 use crate::kernel::Kernel;
@@ -102,6 +104,10 @@ struct Node {
     fallback: Fallback,
     /// What was put in force last.
     desired: Option<DesiredState>,
+    /// Follows pods of other nodes from there on.
+    follower: Follower,
+    /// When all was last computed and compared with the kernel.
+    settled: Option<Instant>,
     /// What is to be said of this node, but for [`Node::failures`].
     tunnel: Option<NodeTunnel>,
     /// Covered prefixes, as last known.
@@ -157,6 +163,8 @@ impl Node {
             kernel: None,
             fallback: Fallback::new(&options.pin_dir),
             desired: None,
+            follower: Follower::default(),
+            settled: None,
             tunnel: None,
             covered: BTreeSet::new(),
             clean: false,
@@ -206,7 +214,11 @@ impl Node {
                 _ = tick.tick() => News::Tick,
             };
             match news {
-                News::Objects => self.settle(Actions::new()).await?,
+                News::Objects => {
+                    if !self.follow() {
+                        self.settle(Actions::new()).await?;
+                    }
+                }
                 News::Wiring => {
                     tokio::time::sleep(GATHER).await;
                     // A device that was away for a moment may be back as it was, but without programs.
@@ -332,11 +344,13 @@ impl Node {
         let local = self.local(&update);
         self.said.clone_from(&local.problems);
         let computed = match update.in_sync {
-            true => compute::compute(&update.snapshot, &local, &mut self.memory),
+            true => compute::compute_and_follow(&update.snapshot, &local, &mut self.memory),
             false => Err(NotReady::NotInSync),
         };
         match computed {
-            Ok(desired) => {
+            Ok((desired, follower)) => {
+                self.follower = follower;
+                self.settled = Some(Instant::now());
                 self.not_ready = None;
                 self.covered.clone_from(&desired.covered);
                 Some(desired)

@@ -17,6 +17,7 @@ pub(super) struct Addresses {
     pub(super) ipcache: BTreeMap<(abi::Addr, u8), abi::IpcacheEntry>,
     pub(super) pods: BTreeMap<u32, abi::Pod>,
     pub(super) pod_addresses: BTreeSet<abi::PodAddress>,
+    pub(super) remote: RemoteEntries,
 }
 
 impl Addresses {
@@ -101,6 +102,7 @@ impl Addresses {
             addresses.insert_local(&own, pod.extra_addresses(), number, interface, &of_nodes);
         }
         numbers.retain_identities(&in_use);
+        addresses.remote = remote;
         addresses
     }
 

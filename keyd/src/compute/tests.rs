@@ -1,6 +1,7 @@
 //! Three nodes with pods, seen from node a.
 
 mod cluster;
+mod follow;
 
 use hauberk_api::{ExternalPeer, MeshStatus};
 

@@ -244,7 +244,7 @@ fn place(name: &str) -> usize {
 /// What differs between two ordered lists.
 fn changes<'a>(before: &'a [Arc<PackedPod>], now: &'a [Arc<PackedPod>]) -> impl Iterator<Item = Change<'a>> {
     let (mut before, mut now) = (before.iter().peekable(), now.iter().peekable());
-    let mut step = move || {
+    let step = move || {
         let order = match (before.peek(), now.peek()) {
             (None, None) => return None,
             (Some(_), None) => Ordering::Less,
@@ -260,7 +260,7 @@ fn changes<'a>(before: &'a [Arc<PackedPod>], now: &'a [Arc<PackedPod>]) -> impl 
         (Some(before), Some(now)) => !Arc::ptr_eq(before, now) && before != now,
         _ => true,
     };
-    std::iter::from_fn(move || step()).filter(differs)
+    std::iter::from_fn(step).filter(differs)
 }
 
 #[cfg(test)]
