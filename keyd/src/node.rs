@@ -138,6 +138,14 @@ enum News {
     Tick,
 }
 
+/// What comes of a lane's event.
+#[derive(Default)]
+struct Heard {
+    /// Something of the desired state may be another.
+    settles: bool,
+    actions: Actions,
+}
+
 impl Node {
     async fn open(options: NodeOptions, memory: Memory) -> anyhow::Result<Self> {
         requirements::check(&options.pin_dir)?;
@@ -234,7 +242,14 @@ impl Node {
                     }
                     self.take_in(all).await?;
                 }
-                News::Lane(event) => self.hear(event).await?,
+                News::Lane(event) => {
+                    // After a start, and while many pairs flip, handshakes and messages come in swarms.
+                    let mut all = vec![event];
+                    while let Ok(event) = self.events.try_recv() {
+                        all.push(event);
+                    }
+                    self.hear_all(all).await?;
+                }
                 News::Pairs => {
                     let actions = self.pairs.tick(Instant::now());
                     self.act(actions).await?;
@@ -421,44 +436,57 @@ impl Node {
         }
     }
 
-    async fn hear(&mut self, event: LaneEvent) -> anyhow::Result<()> {
+    async fn hear_all(&mut self, events: Vec<LaneEvent>) -> anyhow::Result<()> {
+        let (mut settles, mut actions) = (false, Actions::new());
+        for event in events {
+            let heard = self.hear(event);
+            settles |= heard.settles;
+            actions.extend(heard.actions);
+        }
+        match settles {
+            true => self.settle(actions).await,
+            false => self.act(actions).await,
+        }
+    }
+
+    fn hear(&mut self, event: LaneEvent) -> Heard {
         let now = Instant::now();
+        let nothing = Heard::default();
         match event.kind {
             LaneEventKind::HandshakeDone { peer } => {
                 let Some((name, session, generation)) = self.whose(&event.lane, &peer) else {
-                    return Ok(());
+                    return nothing;
                 };
                 let known = self.generations.iter_mut().find(|found| found.id == generation);
-                let fresh = known.is_some_and(|generation| generation.connected.insert(name.clone()));
+                let settles = known.is_some_and(|generation| generation.connected.insert(name.clone()));
                 let actions = match session {
                     0 => self.pairs.tell(&name, Input::Session, now),
                     _ => Actions::new(),
                 };
-                if fresh {
-                    self.settle(actions).await
-                } else {
-                    self.act(actions).await
-                }
+                Heard { settles, actions }
             }
             LaneEventKind::Control { peer, payload } => {
                 let Some((name, _, _)) = self.whose(&event.lane, &peer) else {
-                    return Ok(());
+                    return nothing;
                 };
                 match ControlMessage::decode(&payload) {
-                    Ok(message) => {
-                        let actions = self.pairs.tell(&name, Input::Message(message), now);
-                        self.act(actions).await
-                    }
+                    Ok(message) => Heard {
+                        actions: self.pairs.tell(&name, Input::Message(message), now),
+                        ..nothing
+                    },
                     Err(error) => {
                         tracing::debug!(peer = name, %error, "control message not understood");
-                        Ok(())
+                        nothing
                     }
                 }
             }
             LaneEventKind::Failed(error) => {
                 tracing::error!(lane = &*event.lane, %error, "lane ended; it is started again");
                 self.lanes.reap();
-                self.settle(Actions::new()).await
+                Heard {
+                    settles: true,
+                    ..nothing
+                }
             }
         }
     }

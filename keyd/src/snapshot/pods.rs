@@ -26,7 +26,8 @@ const LISTS: usize = 1024;
 pub struct PackedPod {
     namespace: Symbol,
     name: Box<str>,
-    created: Option<Timestamp>,
+    /// The latest of all times where that is not known.
+    created: Timestamp,
     uid: Option<Uid>,
     node: Option<Symbol>,
     /// The pod's own addresses, and then those that it may use beside them.
@@ -46,7 +47,7 @@ impl PackedPod {
         Self {
             namespace: Symbol::new(&name.namespace),
             name: name.name.as_str().into(),
-            created: pod.origin.created,
+            created: pod.origin.created.unwrap_or(Timestamp::MAX),
             uid: pod.origin.uid.as_deref().map(Uid::new),
             node: pod.node.as_deref().map(Symbol::new),
             addresses: [own, &pod.extra_addresses].concat().into(),
@@ -121,7 +122,7 @@ impl PackedPod {
     /// By what a claim is settled between two pods: the one that is less has it. The older comes first, then the lower
     /// UID; those without come last, by namespace and name.
     pub fn cmp_age(&self, other: &Self) -> Ordering {
-        let age = |pod: &Self| (pod.created.unwrap_or(Timestamp::MAX), pod.uid.is_none());
+        let age = |pod: &Self| (pod.created, pod.uid.is_none());
         let by_name = || self.cmp_name(other);
         age(self)
             .cmp(&age(other))

@@ -103,7 +103,13 @@ impl Table {
                 };
                 match texts.get_mut(place(symbol)) {
                     Some(forgotten) => *forgotten = text,
-                    None => texts.push(text),
+                    None => {
+                        // By an eighth: room for as many again would cost more than most texts.
+                        if texts.len() == texts.capacity() {
+                            texts.reserve_exact(texts.len() / 8 + 64);
+                        }
+                        texts.push(text);
+                    }
                 }
                 symbol
             }
