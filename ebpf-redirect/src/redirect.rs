@@ -142,6 +142,15 @@ impl Redirect {
         self.maps.ipcache.sync(desired)
     }
 
+    /// Changes single addresses, without a look at the others: what is put in first, and then what is taken out.
+    /// What cannot be written keeps nothing else from it; the first error is the answer.
+    pub fn change_ipcache(
+        &mut self,
+        changes: &BTreeMap<Prefix, Option<IpcacheEntry>>,
+    ) -> Result<(), RedirectError> {
+        self.maps.ipcache.change(changes)
+    }
+
     /// Peers by number (never 0).
     pub fn sync_peers(&mut self, desired: &BTreeMap<u32, Peer>) -> Result<Synced, RedirectError> {
         self.maps.peers.sync(desired)

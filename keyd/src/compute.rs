@@ -7,7 +7,7 @@
 mod attached;
 pub mod conditions;
 mod external;
-mod identity;
+mod follow;
 mod ipcache;
 mod peers;
 #[cfg(test)]
@@ -29,7 +29,7 @@ use ipcache::Addresses;
 use peers::{Flip, Peers};
 
 pub use attached::Attached;
-pub use identity::Identity;
+pub use follow::{AddressChanges, Follower};
 
 /// The reason of a manifest that cannot be read.
 pub const BAD_MANIFEST: &str = "BadManifest";
@@ -223,7 +223,7 @@ impl NotReady {
 
 /// Prefixes of other nodes for which this node needs to know the device by which its routes lead there.
 pub fn remote_prefixes(snapshot: &Snapshot, node: &str) -> BTreeSet<IpNet> {
-    let claims = snapshot.claims();
+    let claims = snapshot.claims_of_nodes();
     let others = |name: &&String| *name != node;
     let prefixes = claims
         .node_prefixes
@@ -249,6 +249,15 @@ pub fn remote_prefixes(snapshot: &Snapshot, node: &str) -> BTreeSet<IpNet> {
 
 /// What this node shall hold. Numbers given and settings seen are noted in `memory`, phases are read there.
 pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Result<DesiredState, NotReady> {
+    compute_and_follow(snapshot, local, memory).map(|(desired, _)| desired)
+}
+
+/// The same, and who can tell what becomes of it when pods of other nodes change.
+pub fn compute_and_follow(
+    snapshot: &Snapshot,
+    local: &Local,
+    memory: &mut Memory,
+) -> Result<(DesiredState, Follower), NotReady> {
     if let Some(mesh) = &snapshot.mesh {
         memory.mesh = Some(mesh.spec.clone());
     }
@@ -261,7 +270,7 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
         return Err(NotReady::NoNodeAddress(local.node.clone()));
     }
     let mut claims = snapshot.claims();
-    let held = attached::settle(snapshot, local, &mut claims);
+    let held = attached::settle(local, &mut claims);
     let unreachable = spec.encryption.unreachable_nodes();
     let want = if spec.encryption.enabled {
         Want::On(unreachable)
@@ -352,7 +361,8 @@ pub fn compute(snapshot: &Snapshot, local: &Local, memory: &mut Memory) -> Resul
     };
     desired.publish = conditions::tunnel(snapshot, &claims, local, &desired);
     forget_what_is_gone(&claims, want, memory);
-    Ok(desired)
+    let follower = Follower::new(snapshot, &claims, local, addresses.remote, &desired);
+    Ok((desired, follower))
 }
 
 /// A setting that is quietly ignored would be taken for one that is in force.
@@ -402,7 +412,7 @@ fn remember(snapshot: &Snapshot, claims: &Claims, local: &Local, want: Want, mem
     memory
         .external
         .retain(|name, _| !all_read || peers.contains_key(name));
-    for (name, peer) in peers {
+    for (name, peer) in peers.iter() {
         let prefixes = peer.spec.allowed_ips.iter().map(IpNet::trunc).collect();
         memory.external.insert(name.clone(), prefixes);
     }

@@ -14,7 +14,7 @@ use hauberk_ebpf_redirect::fence::{self, Fence, FenceError};
 use hauberk_ebpf_redirect::{AttachMode, Hook, Options, QueueCell, Redirect, RedirectError};
 use hauberk_tunnel::QueueGauge;
 
-use crate::compute::DesiredState;
+use crate::compute::{AddressChanges, DesiredState};
 use crate::lanes::{Lanes, QUEUE_LIMIT_BYTES};
 use crate::wiring::tables::Tables;
 
@@ -211,6 +211,11 @@ impl Kernel {
             self.alone = failed.0.is_empty();
         }
         failed.0
+    }
+
+    /// Changes who has single addresses, of which none changes what is covered or closed.
+    pub fn change_addresses(&mut self, changes: &AddressChanges) -> Result<(), KernelError> {
+        Ok(self.redirect.change_ipcache(changes)?)
     }
 
     /// Puts programs that a foreign one stands before first again, and counts; says where, and what failed.

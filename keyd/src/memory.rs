@@ -2,26 +2,30 @@
 //!
 //! Without it a restarted node would start every pair in clear. It holds no secret. The numbers of
 //! peers and identities are kept as well, because pinned maps of the kernel refer to them: a number is
-//! never given to somebody else.
+//! never given to somebody else. Identities come and go with pods, so the file is not written for each: it says up to
+//! where numbers may have been given, and an identity that it does not know gets one beyond that after a restart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hauberk_api::MeshSpec;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::compute::Identity;
 use crate::durable;
 use crate::pair::Phase;
+use crate::snapshot::Identity;
 
 /// The file's name in the memory directory.
 pub const FILE_NAME: &str = "phases.json";
 /// Raised when an older keyd could not make sense of the file.
 const VERSION: u32 = 1;
+/// For so many new identities the file is written once.
+const RESERVED: u32 = 1024;
 
 /// What a node remembers.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,13 +60,26 @@ pub struct KnownNode {
 }
 
 /// Numbers given to peers and identities; each is given once.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Numbers {
     peers: BTreeMap<String, u32>,
     last_peer: u32,
-    identities: Vec<(Identity, u32)>,
+    #[serde(rename = "identity_numbers")]
+    identities: Arc<HashMap<Identity, u32>>,
+    /// No identity has a higher number, of this process or one before it.
     last_identity: u32,
+    /// The last number that this process has given to an identity.
+    #[serde(skip)]
+    given: Option<u32>,
+}
+
+/// What has to be noted on disk before a number is used; which identity has which is not worth a write.
+impl PartialEq for Numbers {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.peers, self.last_peer, self.last_identity)
+            == (&other.peers, other.last_peer, other.last_identity)
+    }
 }
 
 /// Why the memory cannot be used.
@@ -181,16 +198,22 @@ impl Numbers {
     }
 
     /// The number of an identity, given now if it has none; never 0.
-    pub fn identity(&mut self, identity: &Identity) -> u32 {
-        match self.identities.binary_search_by(|(known, _)| known.cmp(identity)) {
-            Ok(found) => self.identities[found].1,
-            Err(place) => {
-                self.last_identity += 1;
-                self.identities
-                    .insert(place, (identity.clone(), self.last_identity));
-                self.last_identity
-            }
+    pub fn identity(&mut self, identity: Identity) -> u32 {
+        if let Some(number) = self.identities.get(&identity) {
+            return *number;
         }
+        let number = self.given.unwrap_or(self.last_identity) + 1;
+        self.given = Some(number);
+        if number > self.last_identity {
+            self.last_identity = number + (RESERVED - 1);
+        }
+        Arc::make_mut(&mut self.identities).insert(identity, number);
+        number
+    }
+
+    /// How many identities have a number.
+    pub fn identities(&self) -> usize {
+        self.identities.len()
     }
 
     /// Forgets all other peers; the numbers forgotten are not given again.
@@ -199,14 +222,23 @@ impl Numbers {
     }
 
     /// Forgets all other identities; the numbers forgotten are not given again.
-    pub fn retain_identities(&mut self, keep: &BTreeSet<Identity>) {
-        self.identities.retain(|(known, _)| keep.contains(known));
+    pub fn retain_identities(&mut self, keep: &HashSet<Identity>) {
+        if self.identities.len() == keep.len() {
+            return;
+        }
+        let identities = Arc::make_mut(&mut self.identities);
+        identities.retain(|known, _| keep.contains(known));
+        identities.shrink_to(2 * keep.len());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn identity(namespace: &str) -> Identity {
+        Identity::of(namespace, "", std::iter::empty())
+    }
 
     #[test]
     fn what_is_remembered_comes_back_after_a_restart() {
@@ -219,10 +251,7 @@ mod tests {
         };
         memory.phases.insert("b".into(), Phase::Strict);
         let number = memory.numbers.peer("b");
-        let identity = memory.numbers.identity(&Identity {
-            namespace: "web".into(),
-            ..Default::default()
-        });
+        let number_of_web = memory.numbers.identity(identity("web"));
         memory.save(dir.path()).unwrap();
         let mut again = Memory::load(dir.path()).unwrap();
         assert_eq!(
@@ -230,13 +259,25 @@ mod tests {
             (Phase::Strict, true, 3)
         );
         assert_eq!(again.numbers.peer("b"), number);
-        assert_eq!(
-            again.numbers.identity(&Identity {
-                namespace: "web".into(),
-                ..Default::default()
-            }),
-            identity
-        );
+        assert_eq!(again.numbers.identity(identity("web")), number_of_web);
+    }
+
+    #[test]
+    fn an_identity_that_was_not_noted_gets_a_number_that_nobody_had() {
+        let mut numbers = Numbers::default();
+        let noted = numbers.identity(identity("a"));
+        let text = serde_json::to_string(&numbers).unwrap();
+        let on_disk = || serde_json::from_str::<Numbers>(&text).unwrap();
+        let mut given: Vec<_> = (1..RESERVED)
+            .map(|n| numbers.identity(identity(&n.to_string())))
+            .collect();
+        assert!(numbers == on_disk(), "what was reserved is noted");
+        given.push(numbers.identity(identity("one more")));
+        assert!(numbers != on_disk());
+        given.pop();
+        let mut again = on_disk();
+        assert_eq!(again.identity(identity("a")), noted);
+        assert!(!given.contains(&again.identity(identity("1"))));
     }
 
     #[test]
@@ -246,13 +287,9 @@ mod tests {
         numbers.retain_peers(|_| false);
         assert_ne!(numbers.peer("new"), gone);
         assert_ne!(numbers.peer("gone"), gone);
-        let identity = |name: &str| Identity {
-            namespace: name.into(),
-            ..Default::default()
-        };
-        let first = numbers.identity(&identity("z"));
-        numbers.retain_identities(&BTreeSet::new());
-        assert_ne!(numbers.identity(&identity("a")), first);
+        let first = numbers.identity(identity("z"));
+        numbers.retain_identities(&HashSet::new());
+        assert_ne!(numbers.identity(identity("a")), first);
     }
 
     #[test]

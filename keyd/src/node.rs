@@ -1,5 +1,6 @@
 //! `keyd node`: one task that owns all state of a node and keeps kernel and tunnels as desired.
 //!
+//! Pods of other nodes are followed without all of that (`follow`).
 //! Stages: 1. wait for news (objects, links and routes, lanes, pairs' timers, the second's tick),
 //! 2. compute the desired state, 3. note on disk what must survive, 4. put it in force: lanes, kernel,
 //! WireGuard peers, 5. tell the pairs what is in force and do what they ask, until they ask for no
@@ -8,6 +9,7 @@
 //! the last pair is Off everything is taken away again.
 
 mod fallback;
+mod follow;
 mod force;
 mod generation;
 mod numbers;
@@ -34,7 +36,7 @@ use crate::cni::attachments::Attachments;
 use crate::cni::install::Chain;
 use crate::cni::serve::Asked;
 use crate::compute::{
-    self, DesiredState, Local, LocalGeneration, NotReady, PeerOwner, Reason, Tunnel, conditions,
+    self, DesiredState, Follower, Local, LocalGeneration, NotReady, PeerOwner, Reason, Tunnel, conditions,
 };
 use crate::control_message::ControlMessage;
 use crate::kernel::Kernel;
@@ -102,6 +104,10 @@ struct Node {
     fallback: Fallback,
     /// What was put in force last.
     desired: Option<DesiredState>,
+    /// Follows pods of other nodes from there on.
+    follower: Follower,
+    /// When all was last computed and compared with the kernel.
+    settled: Option<Instant>,
     /// What is to be said of this node, but for [`Node::failures`].
     tunnel: Option<NodeTunnel>,
     /// Covered prefixes, as last known.
@@ -134,6 +140,14 @@ enum News {
     Tick,
 }
 
+/// What comes of a lane's event.
+#[derive(Default)]
+struct Heard {
+    /// Something of the desired state may be another.
+    settles: bool,
+    actions: Actions,
+}
+
 impl Node {
     async fn open(options: NodeOptions, memory: Memory) -> anyhow::Result<Self> {
         requirements::check(&options.pin_dir)?;
@@ -159,6 +173,8 @@ impl Node {
             kernel: None,
             fallback: Fallback::new(&options.pin_dir),
             desired: None,
+            follower: Follower::default(),
+            settled: None,
             tunnel: None,
             covered: BTreeSet::new(),
             clean: false,
@@ -209,7 +225,11 @@ impl Node {
                 _ = tick.tick() => News::Tick,
             };
             match news {
-                News::Objects => self.settle(Actions::new()).await?,
+                News::Objects => {
+                    if !self.follow() {
+                        self.settle(Actions::new()).await?;
+                    }
+                }
                 News::Wiring => {
                     tokio::time::sleep(GATHER).await;
                     // A device that was away for a moment may be back as it was, but without programs.
@@ -225,7 +245,14 @@ impl Node {
                     }
                     self.take_in(all).await?;
                 }
-                News::Lane(event) => self.hear(event).await?,
+                News::Lane(event) => {
+                    // After a start, and while many pairs flip, handshakes and messages come in swarms.
+                    let mut all = vec![event];
+                    while let Ok(event) = self.events.try_recv() {
+                        all.push(event);
+                    }
+                    self.hear_all(all).await?;
+                }
                 News::Pairs => {
                     let actions = self.pairs.tick(Instant::now());
                     self.act(actions).await?;
@@ -335,11 +362,13 @@ impl Node {
         let local = self.local(&update);
         self.said.clone_from(&local.problems);
         let computed = match update.in_sync {
-            true => compute::compute(&update.snapshot, &local, &mut self.memory),
+            true => compute::compute_and_follow(&update.snapshot, &local, &mut self.memory),
             false => Err(NotReady::NotInSync),
         };
         match computed {
-            Ok(desired) => {
+            Ok((desired, follower)) => {
+                self.follower = follower;
+                self.settled = Some(Instant::now());
                 self.not_ready = None;
                 self.covered.clone_from(&desired.covered);
                 Some(desired)
@@ -410,44 +439,57 @@ impl Node {
         }
     }
 
-    async fn hear(&mut self, event: LaneEvent) -> anyhow::Result<()> {
+    async fn hear_all(&mut self, events: Vec<LaneEvent>) -> anyhow::Result<()> {
+        let (mut settles, mut actions) = (false, Actions::new());
+        for event in events {
+            let heard = self.hear(event);
+            settles |= heard.settles;
+            actions.extend(heard.actions);
+        }
+        match settles {
+            true => self.settle(actions).await,
+            false => self.act(actions).await,
+        }
+    }
+
+    fn hear(&mut self, event: LaneEvent) -> Heard {
         let now = Instant::now();
+        let nothing = Heard::default();
         match event.kind {
             LaneEventKind::HandshakeDone { peer } => {
                 let Some((name, session, generation)) = self.whose(&event.lane, &peer) else {
-                    return Ok(());
+                    return nothing;
                 };
                 let known = self.generations.iter_mut().find(|found| found.id == generation);
-                let fresh = known.is_some_and(|generation| generation.connected.insert(name.clone()));
+                let settles = known.is_some_and(|generation| generation.connected.insert(name.clone()));
                 let actions = match session {
                     0 => self.pairs.tell(&name, Input::Session, now),
                     _ => Actions::new(),
                 };
-                if fresh {
-                    self.settle(actions).await
-                } else {
-                    self.act(actions).await
-                }
+                Heard { settles, actions }
             }
             LaneEventKind::Control { peer, payload } => {
                 let Some((name, _, _)) = self.whose(&event.lane, &peer) else {
-                    return Ok(());
+                    return nothing;
                 };
                 match ControlMessage::decode(&payload) {
-                    Ok(message) => {
-                        let actions = self.pairs.tell(&name, Input::Message(message), now);
-                        self.act(actions).await
-                    }
+                    Ok(message) => Heard {
+                        actions: self.pairs.tell(&name, Input::Message(message), now),
+                        ..nothing
+                    },
                     Err(error) => {
                         tracing::debug!(peer = name, %error, "control message not understood");
-                        Ok(())
+                        nothing
                     }
                 }
             }
             LaneEventKind::Failed(error) => {
                 tracing::error!(lane = &*event.lane, %error, "lane ended; it is started again");
                 self.lanes.reap();
-                self.settle(Actions::new()).await
+                Heard {
+                    settles: true,
+                    ..nothing
+                }
             }
         }
     }

@@ -4,6 +4,10 @@
 //! ([`Snapshot::claims`]), the same on every node.
 
 pub mod claims;
+mod identity;
+mod pods;
+mod shared;
+mod symbol;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,26 +17,31 @@ use ipnet::IpNet;
 use k8s_openapi::jiff::Timestamp;
 
 pub use claims::{Claims, Conflict};
+pub use identity::Identity;
+pub use pods::{Change, PackedPod, Pods};
+pub use shared::Shared;
+pub use symbol::Symbol;
 
-/// All objects of the cluster that keyd looks at, at one moment.
+/// All objects of the cluster that keyd looks at, at one moment. What did not change since another moment is shared
+/// with the snapshot of that one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Nodes by name.
-    pub nodes: BTreeMap<String, Node>,
+    pub nodes: Shared<BTreeMap<String, Node>>,
     /// Namespaces by name.
-    pub namespaces: BTreeMap<String, Namespace>,
-    /// Pods by namespace and name.
-    pub pods: BTreeMap<ObjectName, Pod>,
+    pub namespaces: Shared<BTreeMap<String, Namespace>>,
+    /// Pods.
+    pub pods: Pods,
     /// ServiceAccounts.
-    pub service_accounts: BTreeMap<ObjectName, ServiceAccount>,
+    pub service_accounts: Shared<BTreeMap<ObjectName, ServiceAccount>>,
     /// The Mesh named `default`.
     pub mesh: Option<Mesh>,
     /// The Mesh's status, which has a file of its own in a directory of manifests.
     pub mesh_status: Option<MeshStatus>,
     /// NodeTunnels by name.
-    pub tunnels: BTreeMap<String, NodeTunnel>,
+    pub tunnels: Shared<BTreeMap<String, NodeTunnel>>,
     /// ExternalPeers by name.
-    pub external_peers: BTreeMap<String, ExternalPeer>,
+    pub external_peers: Shared<BTreeMap<String, ExternalPeer>>,
 }
 
 /// Namespace and name of an object.
@@ -86,7 +95,7 @@ pub struct ServiceAccount {
     pub labels: BTreeMap<String, String>,
 }
 
-/// A pod.
+/// A pod as it was read; a snapshot keeps it as a [`PackedPod`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pod {
     /// Its age and UID.

@@ -36,32 +36,34 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
-    /// Adds a peer; `index` must come from [`Peers::free_index`].
-    pub(crate) fn add(&mut self, index: u32, peer: Peer) -> PeerId {
+    /// Adds a peer; its index must come from [`Peers::free_index`].
+    pub(crate) fn add(&mut self, peer: Peer) -> PeerId {
         let free = self.peers.iter().position(Option::is_none);
         let id = PeerId(free.unwrap_or(self.peers.len()));
         if free.is_none() {
             self.peers.push(None);
         }
         self.by_key.insert(peer.public_key, id);
-        self.by_index.insert(index, id);
+        self.by_index.insert(peer.index, id);
         self.peers[id.0] = Some(peer);
         id
     }
 
     /// Gives a peer another index, as its new sessions need after a change of keys.
     pub(crate) fn reindex(&mut self, id: PeerId, index: u32) {
-        self.by_index.retain(|_, owner| *owner != id);
+        let before = std::mem::replace(&mut self.peer(id).index, index);
+        self.by_index.remove(&before);
         self.by_index.insert(index, id);
         self.forget();
     }
 
     pub(crate) fn remove(&mut self, key: &PublicKey) -> Option<Peer> {
         let id = self.by_key.remove(key)?;
-        self.by_index.retain(|_, owner| *owner != id);
+        let peer = self.peers[id.0].take()?;
+        self.by_index.remove(&peer.index);
         self.allowed.remove_peer(id);
         self.forget();
-        self.peers[id.0].take()
+        Some(peer)
     }
 
     /// An index no peer has: at random, so that datagrams meant for an earlier life of this lane are told from

@@ -207,6 +207,22 @@ impl<M> Table<M> {
         done.map(|()| synced)
     }
 
+    /// Puts in what has a value and takes out the rest.
+    pub(super) fn change<K, V>(&mut self, changes: &BTreeMap<K, Option<V>>) -> Result<(), RedirectError>
+    where
+        K: Copy,
+        M: Entries<K, V>,
+    {
+        let mut done = Ok(());
+        for (key, value) in changes {
+            if let Some(value) = value {
+                done = done.and(self.put(key, value));
+            }
+        }
+        let gone = changes.iter().filter(|(_, value)| value.is_none());
+        done.and(self.delete_all(&mut gone.map(|(key, _)| *key).collect()))
+    }
+
     /// What the map says now.
     pub(super) fn entries<K, V>(&self) -> Result<BTreeMap<K, V>, RedirectError>
     where

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{Identity, Local};
-use crate::snapshot::{Claims, ObjectName, Pod, Snapshot};
+use super::Local;
+use crate::snapshot::{Claims, Identity, ObjectName, PackedPod, Snapshot};
 
 /// An interface that CNI gave a pod of this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,40 +26,31 @@ pub struct Attached {
 impl Attached {
     /// Whether this is the interface of that pod. A pod made anew under its name has another UID; so has the API's
     /// picture of a static pod, which may carry any label and therefore lends it none.
-    pub(super) fn is_of(&self, name: &ObjectName, pod: &Pod) -> bool {
-        let same = |uid: &String| pod.origin.uid.as_ref().is_none_or(|known| known == uid);
-        self.pod.as_ref() == Some(name) && self.uid.as_ref().is_none_or(same)
+    pub(super) fn is_of(&self, pod: &PackedPod) -> bool {
+        let same = |uid: &String| pod.may_have_uid(uid);
+        self.pod.as_ref().is_some_and(|name| pod.is_named(name)) && self.uid.as_ref().is_none_or(same)
     }
 
     /// The API's object of it.
-    pub(super) fn object<'a>(&self, snapshot: &'a Snapshot) -> Option<(&'a ObjectName, &'a Pod)> {
-        let (name, pod) = snapshot.pods.get_key_value(self.pod.as_ref()?)?;
-        self.is_of(name, pod).then_some((name, pod))
+    pub(super) fn object<'a>(&self, snapshot: &'a Snapshot) -> Option<&'a PackedPod> {
+        let pod = snapshot.pods.find(self.pod.as_ref()?)?;
+        self.is_of(pod).then_some(pod)
     }
 
     /// What policies can tell it by: of a pod that the API does not show yet the namespace.
     pub(super) fn identity(&self, snapshot: &Snapshot) -> Identity {
-        match self.object(snapshot) {
-            Some((name, pod)) => Identity::of(name, pod),
-            None => Identity {
-                namespace: self
-                    .pod
-                    .as_ref()
-                    .map(|pod| pod.namespace.clone())
-                    .unwrap_or_default(),
-                ..Identity::default()
-            },
-        }
+        let of_namespace = || {
+            let namespace = self.pod.as_ref().map_or("", |pod| &pod.namespace);
+            Identity::of(namespace, "", std::iter::empty())
+        };
+        self.object(snapshot)
+            .map_or_else(of_namespace, PackedPod::identity)
     }
 }
 
 /// The attachment that has each address. What is not this node's to give is noted as refused in `claims`, and pods
 /// of the API lose there what an attachment of another pod has.
-pub(super) fn settle<'a>(
-    snapshot: &Snapshot,
-    local: &'a Local,
-    claims: &mut Claims,
-) -> BTreeMap<IpAddr, &'a Attached> {
+pub(super) fn settle<'a>(local: &'a Local, claims: &mut Claims) -> BTreeMap<IpAddr, &'a Attached> {
     let mut held = BTreeMap::new();
     let of_nodes: BTreeSet<IpAddr> = claims.node_addresses.values().flatten().copied().collect();
     let prefixes = claims
@@ -85,9 +76,10 @@ pub(super) fn settle<'a>(
             }
         }
     }
-    for (name, own) in &mut claims.pod_addresses {
-        let pod = &snapshot.pods[name];
-        own.retain(|address| held.get(address).is_none_or(|attached| attached.is_of(name, pod)));
+    for (address, attached) in &held {
+        if claims.pods.get(address).is_some_and(|pod| !attached.is_of(pod)) {
+            claims.pods.remove(address);
+        }
     }
     held
 }
@@ -95,7 +87,7 @@ pub(super) fn settle<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{Node, Origin};
+    use crate::snapshot::{Node, Origin, Pod, Pods};
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
@@ -124,14 +116,19 @@ mod tests {
             labels: BTreeMap::from([("app".into(), "shop".into())]),
             ..Pod::default()
         };
+        let nodes = BTreeMap::from([
+            ("a".into(), node("192.168.77.1", "10.77.1.0/24")),
+            ("b".into(), node("192.168.77.2", "10.77.2.0/24")),
+        ]);
         Snapshot {
-            nodes: BTreeMap::from([
-                ("a".into(), node("192.168.77.1", "10.77.1.0/24")),
-                ("b".into(), node("192.168.77.2", "10.77.2.0/24")),
-            ]),
-            pods: BTreeMap::from([(name("shop"), pod)]),
+            nodes: nodes.into(),
+            pods: Pods::from_iter([(name("shop"), pod)]),
             ..Snapshot::default()
         }
+    }
+
+    fn unlabelled() -> Identity {
+        Identity::of("web", "", std::iter::empty())
     }
 
     fn local(attached: Vec<Attached>) -> Local {
@@ -159,16 +156,10 @@ mod tests {
             attached("gone", "x", "10.77.1.5", 7),
             attached("new", "y", "10.77.1.5", 8),
         ]);
-        let held = settle(&snapshot, &local, &mut claims);
+        let held = settle(&local, &mut claims);
         assert_eq!(held[&ip("10.77.1.5")].interface, 8);
-        assert!(claims.pod_addresses[&name("shop")].is_empty());
-        assert_eq!(
-            held[&ip("10.77.1.5")].identity(&snapshot),
-            Identity {
-                namespace: "web".into(),
-                ..Identity::default()
-            }
-        );
+        assert!(claims.pods.is_empty());
+        assert_eq!(held[&ip("10.77.1.5")].identity(&snapshot), unlabelled());
     }
 
     #[test]
@@ -177,13 +168,9 @@ mod tests {
         for address in ["192.168.77.2", "10.77.2.9", "198.51.100.1"] {
             let mut claims = snapshot.claims();
             let local = local(vec![attached("shop", "old", address, 7)]);
-            assert!(settle(&snapshot, &local, &mut claims).is_empty());
+            assert!(settle(&local, &mut claims).is_empty());
             assert_eq!(claims.refused.len(), 1, "{address}");
-            assert_eq!(
-                claims.pod_addresses[&name("shop")].len(),
-                1,
-                "the API's own is its own still"
-            );
+            assert_eq!(claims.pods.len(), 1, "the API's own is its own still");
         }
     }
 
@@ -191,12 +178,12 @@ mod tests {
     fn a_pod_made_anew_under_its_name_does_not_inherit_labels() {
         let snapshot = snapshot();
         let of = |uid| attached("shop", uid, "10.77.1.5", 7).identity(&snapshot);
-        assert_eq!(of("old").labels.len(), 1);
-        assert!(of("new").labels.is_empty());
+        let labelled = snapshot.pods.find(&name("shop")).unwrap().identity();
+        assert_eq!((of("old"), of("new")), (labelled, unlabelled()));
         let unnamed = Attached {
             uid: None,
             ..attached("shop", "", "10.77.1.5", 7)
         };
-        assert_eq!(unnamed.identity(&snapshot).labels.len(), 1);
+        assert_eq!(unnamed.identity(&snapshot), labelled);
     }
 }

@@ -37,7 +37,7 @@ impl External {
             .iter()
             .filter(|found| !found.lanes.is_empty())
             .max_by_key(|found| found.id);
-        for (name, peer) in &snapshot.external_peers {
+        for (name, peer) in snapshot.external_peers.iter() {
             if let Err(reason) = external.admit(peer, claims, &covered) {
                 external.refused.insert(name.clone(), reason);
                 continue;

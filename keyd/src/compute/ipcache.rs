@@ -1,14 +1,15 @@
 //! Who has an address: prefixes of nodes, addresses of nodes, pods, and what lies behind external peers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hauberk_abi as abi;
 use ipnet::IpNet;
 
-use super::{Attached, Identity, Local, lpm_key};
+use super::{Attached, Local, lpm_key};
 use crate::memory::{Memory, Numbers};
-use crate::snapshot::{Claims, Snapshot};
+use crate::snapshot::{Claims, PackedPod, Snapshot, Symbol};
 
 /// The kernel's maps of addresses and pods.
 #[derive(Default)]
@@ -16,6 +17,7 @@ pub(super) struct Addresses {
     pub(super) ipcache: BTreeMap<(abi::Addr, u8), abi::IpcacheEntry>,
     pub(super) pods: BTreeMap<u32, abi::Pod>,
     pub(super) pod_addresses: BTreeSet<abi::PodAddress>,
+    pub(super) remote: RemoteEntries,
 }
 
 impl Addresses {
@@ -46,15 +48,15 @@ impl Addresses {
                 addresses.insert(prefix, entry);
             }
         }
-        let mut in_use = BTreeSet::new();
+        let mut in_use = HashSet::with_capacity(claims.pods.len());
         let of_nodes: BTreeSet<IpAddr> = claims.node_addresses.values().flatten().copied().collect();
         // CNI knows whose an interface is, and comes first.
         for (address, attached) in held {
             let identity = attached.identity(snapshot);
-            let number = numbers.identity(&identity);
+            let number = numbers.identity(identity);
             in_use.insert(identity);
             let object = attached.object(snapshot);
-            let extra = object.map_or(&[][..], |(_, pod)| &pod.extra_addresses);
+            let extra = object.map_or(&[][..], PackedPod::extra_addresses);
             let own = std::slice::from_ref(address);
             addresses.insert_local(own, extra, number, Some(attached.interface), &of_nodes);
         }
@@ -62,27 +64,45 @@ impl Addresses {
             .values()
             .map(|attached| (attached.interface, *attached))
             .collect();
-        for (name, own) in &claims.pod_addresses {
-            let pod = &snapshot.pods[name];
-            let identity = Identity::of(name, pod);
-            let number = numbers.identity(&identity);
-            in_use.insert(identity);
-            if pod.node.as_deref() == Some(&local.node) {
-                let at = |address: &IpAddr| {
-                    let attached = held.get(address).map(|attached| attached.interface);
-                    attached.or_else(|| local.pod_interfaces.get(address).copied())
-                };
-                let is_free = |interface: &u32| {
-                    let attached = by_interface.get(interface);
-                    attached.is_none_or(|attached| attached.is_of(name, pod))
-                };
-                let interface = own.iter().find_map(at).filter(is_free);
-                addresses.insert_local(own, &pod.extra_addresses, number, interface, &of_nodes);
-            } else if let Some(node) = &pod.node {
-                addresses.insert_remote(node, own, number, claims, local, numbers);
+        let here = Symbol::new(&local.node);
+        let remote = remote_entries(claims, local, numbers);
+        let mut own_pods = Vec::new();
+        for (address, pod) in &claims.pods {
+            let number = numbers.identity(pod.identity());
+            in_use.insert(pod.identity());
+            let Some(node) = pod.node() else { continue };
+            if *node == here {
+                own_pods.push(pod);
+            } else if let Some(entry) = remote.get(node).and_then(|prefixes| entry_in(prefixes, *address)) {
+                let identity = number;
+                addresses.insert(IpNet::from(*address), abi::IpcacheEntry { identity, ..entry });
             }
         }
+        // In the order of names, since of two pods on one interface the first has it.
+        own_pods.sort_by(|one, other| one.cmp_name(other));
+        own_pods.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        for pod in own_pods {
+            let has = |address: &IpAddr| {
+                claims
+                    .pods
+                    .get(address)
+                    .is_some_and(|owner| Arc::ptr_eq(owner, pod))
+            };
+            let own: Vec<_> = pod.addresses().iter().copied().filter(has).collect();
+            let at = |address: &IpAddr| {
+                let attached = held.get(address).map(|attached| attached.interface);
+                attached.or_else(|| local.pod_interfaces.get(address).copied())
+            };
+            let is_free = |interface: &u32| {
+                let attached = by_interface.get(interface);
+                attached.is_none_or(|attached| attached.is_of(pod))
+            };
+            let interface = own.iter().find_map(at).filter(is_free);
+            let number = numbers.identity(pod.identity());
+            addresses.insert_local(&own, pod.extra_addresses(), number, interface, &of_nodes);
+        }
         numbers.retain_identities(&in_use);
+        addresses.remote = remote;
         addresses
     }
 
@@ -145,30 +165,32 @@ impl Addresses {
             self.pod_addresses.insert(abi::PodAddress { ifindex, addr });
         }
     }
+}
 
-    fn insert_remote(
-        &mut self,
-        node: &str,
-        own: &[IpAddr],
-        identity: u32,
-        claims: &Claims,
-        local: &Local,
-        numbers: &mut Numbers,
-    ) {
-        for address in own {
-            let Some(prefix) = claims.node_prefixes[node]
-                .iter()
-                .find(|prefix| prefix.contains(address))
-            else {
-                continue;
-            };
-            let entry = abi::IpcacheEntry {
-                identity,
-                ..remote_entry(node, *prefix, local, numbers)
-            };
-            self.insert(IpNet::from(*address), entry);
-        }
-    }
+/// What is known of each prefix of the other nodes, by the symbol of their name.
+pub(super) type RemoteEntries = HashMap<Symbol, Vec<(IpNet, abi::IpcacheEntry)>>;
+
+pub(super) fn remote_entries(claims: &Claims, local: &Local, numbers: &mut Numbers) -> RemoteEntries {
+    let others = claims
+        .node_prefixes
+        .iter()
+        .filter(|(node, _)| **node != local.node);
+    let mut entries_of = |node: &str, prefixes: &[IpNet]| {
+        let entry = |prefix: &IpNet| (*prefix, remote_entry(node, *prefix, local, numbers));
+        prefixes.iter().map(entry).collect()
+    };
+    others
+        .map(|(node, prefixes)| (Symbol::new(node), entries_of(node, prefixes)))
+        .collect()
+}
+
+/// The entry of the prefix that an address lies in.
+pub(super) fn entry_in(
+    prefixes: &[(IpNet, abi::IpcacheEntry)],
+    address: IpAddr,
+) -> Option<abi::IpcacheEntry> {
+    let (_, entry) = prefixes.iter().find(|(prefix, _)| prefix.contains(&address))?;
+    Some(*entry)
 }
 
 /// What is known of all addresses in a node's prefix.

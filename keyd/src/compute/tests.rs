@@ -1,10 +1,12 @@
 //! Three nodes with pods, seen from node a.
 
 mod cluster;
+mod follow;
 
 use hauberk_api::{ExternalPeer, MeshStatus};
 
 use super::*;
+use crate::snapshot::Pod;
 use cluster::*;
 
 fn encrypted(desired: &DesiredState) -> (String, String, String) {
@@ -353,7 +355,7 @@ fn numbers_stay_when_pods_and_nodes_come_and_go() {
     let (mut snapshot, mut memory) = (cluster(true), with_phases(Phase::Strict));
     let before = compute(&snapshot, &local(), &mut memory).unwrap();
     snapshot.nodes.insert("aa".into(), node(4));
-    snapshot.pods.insert(pod_name("0"), pod("aa", 4, 2));
+    snapshot.pods.insert(&pod_name("0"), &pod("aa", 4, 2));
     let after = compute(&snapshot, &local(), &mut memory).unwrap();
     for (key, entry) in &before.ipcache {
         assert_eq!(after.ipcache[key], *entry);
@@ -364,7 +366,7 @@ fn numbers_stay_when_pods_and_nodes_come_and_go() {
 #[test]
 fn two_pods_with_one_address_are_a_condition_and_a_conflict() {
     let mut snapshot = cluster(true);
-    snapshot.pods.insert(pod_name("a2"), pod("a", 1, 2));
+    snapshot.pods.insert(&pod_name("a2"), &pod("a", 1, 2));
     let desired = compute(&snapshot, &local(), &mut Memory::default()).unwrap();
     assert_eq!(desired.conflicts.len(), 2);
     let degraded = desired.publish.condition("Degraded").unwrap();
@@ -383,7 +385,11 @@ fn two_pods_with_one_address_are_a_condition_and_a_conflict() {
 fn an_extra_address_may_be_a_source_and_a_nodes_may_not() {
     let mut snapshot = cluster(true);
     let extra = ["10.99.0.1", "192.168.77.2"].map(|text| text.parse().unwrap());
-    snapshot.pods.get_mut(&pod_name("a1")).unwrap().extra_addresses = extra.to_vec();
+    let with_extra = Pod {
+        extra_addresses: extra.to_vec(),
+        ..pod("a", 1, 2)
+    };
+    snapshot.pods.insert(&pod_name("a1"), &with_extra);
     let desired = compute(&snapshot, &local(), &mut Memory::default()).unwrap();
     let (addr, _) = key("10.99.0.1/32");
     assert!(
@@ -436,7 +442,7 @@ fn to_an_external_peer_that_is_refused_or_cannot_be_read_nothing_is_sent() {
     let (mut snapshot, mut memory) = (cluster(true), Memory::default());
     let office = ExternalPeer::new("office", external("10.50.0.0/16", 200));
     let twin = ExternalPeer::new("twin", external("10.60.0.0/16", 200));
-    snapshot.external_peers = [("office".into(), office), ("twin".into(), twin)].into();
+    snapshot.external_peers = BTreeMap::from([("office".into(), office), ("twin".into(), twin)]).into();
     let sessions = |desired: &DesiredState, prefix: &str| {
         let peer = desired.peers[&desired.ipcache[&key(prefix)].peer];
         assert!(desired.covered.contains(&net(prefix)));

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hauberk_abi::IP_LOCAL_POD;
 use tokio::sync::watch;
@@ -16,7 +17,7 @@ use crate::cni::attachments::AttachError;
 use crate::cni::serve::Asked;
 use crate::compute::{self, Tunnel, conditions};
 use crate::pair::Phase;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{PackedPod, Snapshot, Symbol};
 
 /// A question whose answer is still to come.
 pub(super) struct Waiting {
@@ -45,13 +46,13 @@ impl Node {
     /// Interfaces by address; a pod found by one of its addresses is found by all of them.
     pub(super) fn pod_interfaces(&mut self, snapshot: &Snapshot) -> BTreeMap<IpAddr, u32> {
         let mut found = self.wiring.pod_interfaces(&self.own_pod_addresses(snapshot));
-        for pod in snapshot.pods.values() {
-            if let Some(interface) = pod
-                .addresses
+        for pod in self.own_pods(snapshot) {
+            let interface = pod
+                .addresses()
                 .iter()
-                .find_map(|address| found.get(address).copied())
-            {
-                for address in &pod.addresses {
+                .find_map(|address| found.get(address).copied());
+            if let Some(interface) = interface {
+                for address in pod.addresses() {
                     found.entry(*address).or_insert(interface);
                 }
             }
@@ -61,13 +62,14 @@ impl Node {
 
     /// Addresses of this node's pods, by the API.
     pub(super) fn own_pod_addresses(&self, snapshot: &Snapshot) -> BTreeSet<IpAddr> {
-        let own = snapshot
-            .pods
-            .values()
-            .filter(|pod| pod.node.as_deref() == Some(self.options.node.as_str()));
-        own.filter(|pod| pod.owns_addresses())
-            .flat_map(|pod| pod.addresses.iter().copied())
-            .collect()
+        let own = self.own_pods(snapshot).filter(|pod| pod.owns_addresses());
+        own.flat_map(|pod| pod.addresses().iter().copied()).collect()
+    }
+
+    fn own_pods<'a>(&self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Arc<PackedPod>> {
+        let here = Symbol::new(&self.options.node);
+        let pods = snapshot.pods.iter();
+        pods.filter(move |pod| pod.node() == Some(&here))
     }
 
     /// Takes in one request; the attachment that has to be in force before it is answered, if any has.

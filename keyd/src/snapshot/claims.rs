@@ -4,14 +4,15 @@
 //! and name. Node addresses are settled first, then nodes' prefixes, keys, and pods' addresses, because
 //! each is judged by what came before it: a pod may have an address only inside its node's prefixes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hauberk_api::{GenerationSpec, PublicKey};
 use ipnet::IpNet;
 use k8s_openapi::jiff::Timestamp;
 
-use super::{ObjectName, Origin, Snapshot};
+use super::{Origin, PackedPod, Snapshot, Symbol};
 
 /// Two objects claim the same.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,8 +44,10 @@ pub struct Claims {
     pub node_prefixes: BTreeMap<String, Vec<IpNet>>,
     /// Nodes' tunnels as far as they may be used.
     pub tunnels: BTreeMap<String, UsableTunnel>,
-    /// Pods' own addresses.
-    pub pod_addresses: BTreeMap<ObjectName, Vec<IpAddr>>,
+    /// The pod that has each address.
+    pub pods: HashMap<IpAddr, Arc<PackedPod>>,
+    /// Addresses that more than one pod could have.
+    pub contested: BTreeSet<IpAddr>,
     /// What two objects claim.
     pub conflicts: BTreeSet<Conflict>,
     /// What was refused for another reason, with that reason.
@@ -63,9 +66,21 @@ pub struct UsableTunnel {
 impl Snapshot {
     /// Settles what several objects claim.
     pub fn claims(&self) -> Claims {
+        let (mut claims, node_owners) = self.settle_nodes();
+        self.settle_pods(&node_owners, &mut claims);
+        claims
+    }
+
+    /// What nodes claim; pods have no say in that.
+    pub fn claims_of_nodes(&self) -> Claims {
+        self.settle_nodes().0
+    }
+
+    /// With the owners of node addresses.
+    fn settle_nodes(&self) -> (Claims, BTreeMap<IpAddr, &String>) {
         let mut claims = Claims::default();
         let mut nodes: Vec<_> = self.nodes.iter().collect();
-        nodes.sort_by_key(|(name, node)| age(&node.origin, *name));
+        nodes.sort_by(|(one, a), (other, b)| age(&a.origin, one).cmp(&age(&b.origin, other)));
 
         let mut owners = BTreeMap::new();
         for (name, node) in &nodes {
@@ -108,8 +123,7 @@ impl Snapshot {
                 claims.tunnels.insert((*name).clone(), tunnel);
             }
         }
-        self.settle_pods(&owners, &mut claims);
-        claims
+        (claims, owners)
     }
 
     fn usable_tunnel<'a>(
@@ -158,47 +172,56 @@ impl Snapshot {
     }
 
     fn settle_pods(&self, node_owners: &BTreeMap<IpAddr, &String>, claims: &mut Claims) {
-        let mut pods: Vec<_> = self.pods.iter().filter(|(_, pod)| pod.owns_addresses()).collect();
-        pods.sort_by_key(|(name, pod)| age(&pod.origin, *name));
-        let mut owners: BTreeMap<IpAddr, &ObjectName> = BTreeMap::new();
-        for (name, pod) in pods {
-            let Some(prefixes) = pod.node.as_ref().and_then(|node| claims.node_prefixes.get(node)) else {
+        // By symbols, which is what pods know nodes by.
+        let prefixes = claims.node_prefixes.iter();
+        let prefixes: HashMap<Symbol, &[IpNet]> = prefixes
+            .map(|(node, prefixes)| (Symbol::new(node), &prefixes[..]))
+            .collect();
+        claims.pods.reserve(self.pods.len());
+        let mut rivals: BTreeMap<IpAddr, Vec<&Arc<PackedPod>>> = BTreeMap::new();
+        for pod in self.pods.iter().filter(|pod| pod.owns_addresses()) {
+            let Some(prefixes) = pod.node().and_then(|node| prefixes.get(node)) else {
                 continue;
             };
-            let mut own = Vec::new();
-            for address in &pod.addresses {
+            for address in pod.addresses() {
                 if node_owners.contains_key(address) {
                     claims
                         .refused
-                        .insert(format!("address {address} of Pod {name}: it is a node's"));
+                        .insert(format!("address {address} of Pod {}: it is a node's", pod.name()));
                 } else if !prefixes.iter().any(|prefix| prefix.contains(address)) {
                     claims.refused.insert(format!(
-                        "address {address} of Pod {name}: outside its Node's podCIDRs"
+                        "address {address} of Pod {}: outside its Node's podCIDRs",
+                        pod.name()
                     ));
-                } else if let Some(owner) = owners.get(address) {
-                    if *owner != name {
-                        let (winner, loser) = (owner.to_string(), name.to_string());
-                        let what = format!("address {address}");
-                        conflict(&mut claims.conflicts, what, ("Pod", &winner), ("Pod", &loser));
-                    }
                 } else {
-                    owners.insert(*address, name);
-                    own.push(*address);
+                    let owner = claims.pods.entry(*address).or_insert_with(|| Arc::clone(pod));
+                    if !Arc::ptr_eq(owner, pod) {
+                        rivals.entry(*address).or_default().push(pod);
+                    }
                 }
             }
-            claims.pod_addresses.insert(name.clone(), own);
+        }
+        // Pods come in no order: who is the oldest is known when all have been seen.
+        for (address, rivals) in rivals {
+            let first = &claims.pods[&address];
+            let all = || rivals.iter().copied().chain([first]);
+            let owner = all().min_by(|one, other| one.cmp_age(other));
+            let owner = Arc::clone(owner.expect("the first is one of them"));
+            let winner = owner.name().to_string();
+            for loser in all().filter(|pod| !Arc::ptr_eq(pod, &owner)) {
+                let (what, loser) = (format!("address {address}"), loser.name().to_string());
+                conflict(&mut claims.conflicts, what, ("Pod", &winner), ("Pod", &loser));
+            }
+            claims.pods.insert(address, owner);
+            claims.contested.insert(address);
         }
     }
 }
 
-/// What claims are ordered by; the least wins.
-fn age<N: Ord>(origin: &Origin, name: N) -> (Timestamp, bool, Option<String>, N) {
-    (
-        origin.created.unwrap_or(Timestamp::MAX),
-        origin.uid.is_none(),
-        origin.uid.clone(),
-        name,
-    )
+/// What nodes' claims are ordered by; the least wins. Pods' are by [`PackedPod::cmp_age`], which is the same.
+fn age<'a>(origin: &'a Origin, name: &'a str) -> (Timestamp, bool, Option<&'a str>, &'a str) {
+    let created = origin.created.unwrap_or(Timestamp::MAX);
+    (created, origin.uid.is_none(), origin.uid.as_deref(), name)
 }
 
 fn conflict(conflicts: &mut BTreeSet<Conflict>, what: String, winner: (&str, &str), loser: (&str, &str)) {
@@ -232,7 +255,7 @@ impl Ranges {
 mod tests {
     use hauberk_api::{LaneSpec, NodeTunnel, NodeTunnelSpec};
 
-    use super::super::{Node, Pod};
+    use super::super::{Node, ObjectName, Pod, Pods};
     use super::*;
 
     fn name(name: &str) -> ObjectName {
@@ -258,12 +281,19 @@ mod tests {
         }
     }
 
+    /// How many addresses a pod has.
+    fn owned(claims: &Claims, pod: &str) -> usize {
+        let owners = claims.pods.values();
+        owners.filter(|owner| owner.is_named(&name(pod))).count()
+    }
+
     fn two_nodes() -> Snapshot {
+        let nodes = BTreeMap::from([
+            ("a".into(), node("192.168.77.1", "10.77.1.0/24")),
+            ("b".into(), node("192.168.77.2", "10.77.2.0/24")),
+        ]);
         Snapshot {
-            nodes: BTreeMap::from([
-                ("a".into(), node("192.168.77.1", "10.77.1.0/24")),
-                ("b".into(), node("192.168.77.2", "10.77.2.0/24")),
-            ]),
+            nodes: nodes.into(),
             ..Default::default()
         }
     }
@@ -279,29 +309,29 @@ mod tests {
     fn of_two_pods_with_one_address_the_older_has_it_then_the_lower_uid_then_the_first_name() {
         let mut snapshot = two_nodes();
         snapshot.pods.insert(
-            name("x"),
-            Pod {
+            &name("x"),
+            &Pod {
                 origin: at(9, "1"),
                 ..pod("a", "10.77.1.5")
             },
         );
         snapshot.pods.insert(
-            name("y"),
-            Pod {
+            &name("y"),
+            &Pod {
                 origin: at(5, "7"),
                 ..pod("a", "10.77.1.5")
             },
         );
         snapshot.pods.insert(
-            name("z"),
-            Pod {
+            &name("z"),
+            &Pod {
                 origin: at(5, "3"),
                 ..pod("a", "10.77.1.5")
             },
         );
-        snapshot.pods.insert(name("w"), pod("a", "10.77.1.5"));
+        snapshot.pods.insert(&name("w"), &pod("a", "10.77.1.5"));
         let claims = snapshot.claims();
-        assert_eq!(claims.pod_addresses[&name("z")].len(), 1);
+        assert_eq!(owned(&claims, "z"), 1);
         assert_eq!(claims.conflicts.len(), 3);
         assert!(
             claims
@@ -310,25 +340,25 @@ mod tests {
                 .all(|conflict| conflict.winner == "Pod default/z")
         );
 
-        snapshot.pods.retain(|known, _| known.name == "w");
-        snapshot.pods.insert(name("v"), pod("a", "10.77.1.5"));
-        assert_eq!(snapshot.claims().pod_addresses[&name("v")].len(), 1);
-        assert_eq!(snapshot.claims().pod_addresses[&name("w")].len(), 0);
+        snapshot.pods = Pods::from_iter([(name("w"), pod("a", "10.77.1.5"))]);
+        snapshot.pods.insert(&name("v"), &pod("a", "10.77.1.5"));
+        assert_eq!(owned(&snapshot.claims(), "v"), 1);
+        assert_eq!(owned(&snapshot.claims(), "w"), 0);
     }
 
     #[test]
     fn a_pods_address_outside_its_nodes_prefixes_or_of_a_node_is_refused() {
         let mut snapshot = two_nodes();
-        snapshot.pods.insert(name("foreign"), pod("a", "10.77.2.5"));
+        snapshot.pods.insert(&name("foreign"), &pod("a", "10.77.2.5"));
         snapshot
             .nodes
             .get_mut("a")
             .unwrap()
             .addresses
             .push("10.77.1.1".parse().unwrap());
-        snapshot.pods.insert(name("gateway"), pod("a", "10.77.1.1"));
+        snapshot.pods.insert(&name("gateway"), &pod("a", "10.77.1.1"));
         let claims = snapshot.claims();
-        assert!(claims.pod_addresses.values().all(Vec::is_empty));
+        assert!(claims.pods.is_empty());
         assert_eq!(claims.refused.len(), 2, "{:?}", claims.refused);
     }
 
@@ -336,23 +366,22 @@ mod tests {
     fn finished_and_host_network_pods_own_nothing() {
         let mut snapshot = two_nodes();
         snapshot.pods.insert(
-            name("done"),
-            Pod {
+            &name("done"),
+            &Pod {
                 finished: true,
                 ..pod("a", "10.77.1.5")
             },
         );
         snapshot.pods.insert(
-            name("host"),
-            Pod {
+            &name("host"),
+            &Pod {
                 host_network: true,
                 ..pod("a", "192.168.77.1")
             },
         );
-        snapshot.pods.insert(name("new"), pod("a", "10.77.1.5"));
+        snapshot.pods.insert(&name("new"), &pod("a", "10.77.1.5"));
         let claims = snapshot.claims();
-        assert_eq!(claims.pod_addresses.len(), 1);
-        assert_eq!(claims.pod_addresses[&name("new")].len(), 1);
+        assert_eq!((claims.pods.len(), owned(&claims, "new")), (1, 1));
         assert!(claims.conflicts.is_empty() && claims.refused.is_empty());
     }
 

@@ -158,13 +158,21 @@ struct Collector {
 
 impl Collector {
     async fn run(mut self, mut events: BoxStream<'static, Event>) {
+        let mut slow = Instant::now() + SLOW_LOOK;
         loop {
-            let slow = Instant::now() + SLOW_LOOK;
-            let mut differs = match timeout_at(slow, events.next()).await {
-                Ok(Some(event)) => self.objects.take_in(event),
+            let event = timeout_at(slow, events.next()).await;
+            let mut differs = false;
+            // Also where news never stop coming.
+            if Instant::now() >= slow {
+                slow = Instant::now() + SLOW_LOOK;
+                self.objects.judge_again();
+                differs = true;
+            }
+            match event {
+                Ok(Some(event)) => differs |= self.objects.take_in(event),
                 Ok(None) => return,
-                Err(_) => true,
-            };
+                Err(_) => {}
+            }
             let enough = Instant::now() + GATHER;
             while let Ok(Some(event)) = timeout_at(enough, events.next()).await {
                 differs |= self.objects.take_in(event);

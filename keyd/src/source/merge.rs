@@ -30,7 +30,7 @@ fn add(snapshot: &mut Snapshot, object: Object) {
     match object {
         Object::Node(name, node) => drop(snapshot.nodes.insert(name, node)),
         Object::Namespace(name, namespace) => drop(snapshot.namespaces.insert(name, namespace)),
-        Object::Pod(name, pod) => drop(snapshot.pods.insert(name, *pod)),
+        Object::Pod(name, pod) => drop(snapshot.pods.insert(&name, &pod)),
         Object::ServiceAccount(name, account) => drop(snapshot.service_accounts.insert(name, account)),
         Object::Mesh(mesh) => snapshot.mesh = Some(*mesh),
         Object::MeshStatus(status) => snapshot.mesh_status = Some(status),

@@ -78,8 +78,7 @@ impl Core {
             None if change.update_only => return Ok(()),
             None => {
                 let index = self.peers.free_index();
-                let tunn = self.identity.tunn(public_key, None, index);
-                self.peers.add(index, Peer::new(public_key, tunn))
+                self.peers.add(Peer::new(public_key, index))
             }
         };
         let mut fresh_keys = false;
@@ -142,8 +141,7 @@ impl Core {
     fn restart_sessions(&mut self, id: PeerId) {
         let index = self.peers.free_index();
         let peer = self.peers.peer(id);
-        let preshared_key = peer.preshared_key.as_deref().copied();
-        peer.tunn = self.identity.tunn(peer.public_key, preshared_key, index);
+        peer.tunn = None;
         peer.established = false;
         peer.unconfirmed = None;
         self.peers.reindex(id, index);
@@ -151,14 +149,18 @@ impl Core {
 }
 
 impl Identity {
-    fn tunn(&self, peer: PublicKey, preshared_key: Option<[u8; 32]>, index: u32) -> Tunn {
-        Tunn::new(
-            self.private.clone(),
-            peer,
-            preshared_key,
-            None,
-            index,
-            Some(Arc::clone(&self.limiter)),
-        )
+    /// A peer's state machine, made now if there is none.
+    pub(super) fn tunn<'a>(&self, peer: &'a mut Peer) -> &'a mut Tunn {
+        peer.tunn.get_or_insert_with(|| {
+            let preshared_key = peer.preshared_key.as_deref().copied();
+            Box::new(Tunn::new(
+                self.private.clone(),
+                peer.public_key,
+                preshared_key,
+                None,
+                peer.index,
+                Some(Arc::clone(&self.limiter)),
+            ))
+        })
     }
 }

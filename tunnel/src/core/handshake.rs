@@ -49,10 +49,8 @@ impl Core {
             return self.drops.add(DropReason::BadAuthentication, 1);
         };
         let peer = self.peers.peer(id);
-        match peer
-            .tunn
-            .decapsulate(Some(origin.from.ip()), datagram, &mut answer)
-        {
+        let tunn = self.identity.tunn(peer);
+        match tunn.decapsulate(Some(origin.from.ip()), datagram, &mut answer) {
             TunnResult::WriteToNetwork(response) if response[0] == COOKIE_REPLY => {
                 self.drops.add(DropReason::UnderLoad, 1);
                 self.answer(origin.from, response, edges);
@@ -77,10 +75,10 @@ impl Core {
             return self.drops.add(DropReason::WrongIndex, 1);
         };
         let peer = self.peers.peer(id);
-        match peer
-            .tunn
-            .decapsulate(Some(origin.from.ip()), datagram, &mut answer)
-        {
+        let Some(tunn) = &mut peer.tunn else {
+            return self.drops.add(DropReason::WrongIndex, 1);
+        };
+        match tunn.decapsulate(Some(origin.from.ip()), datagram, &mut answer) {
             TunnResult::WriteToNetwork(cookie) if cookie[0] == COOKIE_REPLY => {
                 self.drops.add(DropReason::UnderLoad, 1);
                 self.answer(origin.from, cookie, edges);
@@ -102,11 +100,10 @@ impl Core {
         let Some(id) = self.peers.by_receiver_index(word(datagram, 4)) else {
             return self.drops.add(DropReason::WrongIndex, 1);
         };
-        let peer = self.peers.peer(id);
-        if let TunnResult::Err(error) = peer
-            .tunn
-            .decapsulate(Some(origin.from.ip()), datagram, &mut unused)
-        {
+        let Some(tunn) = &mut self.peers.peer(id).tunn else {
+            return self.drops.add(DropReason::WrongIndex, 1);
+        };
+        if let TunnResult::Err(error) = tunn.decapsulate(Some(origin.from.ip()), datagram, &mut unused) {
             self.drops.add(drop_reason(&error), 1);
         }
     }

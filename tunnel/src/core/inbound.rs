@@ -68,11 +68,11 @@ impl Core {
             self.drops.add(DropReason::WrongIndex, 1);
             return self.revive(origin, edges);
         };
-        let result = self
-            .peers
-            .peer(id)
-            .tunn
-            .decapsulate(None, datagram, &mut self.opened);
+        let Some(tunn) = &mut self.peers.peer(id).tunn else {
+            self.drops.add(DropReason::WrongIndex, 1);
+            return self.revive(origin, edges);
+        };
+        let result = tunn.decapsulate(None, datagram, &mut self.opened);
         let (length, source) = match result {
             TunnResult::WriteToTunnelV4(packet, source) => (packet.len(), source.into()),
             TunnResult::WriteToTunnelV6(packet, source) => (packet.len(), source.into()),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use boringtun::noise::TunnResult;
 
 use super::batch::{SendBatch, Way};
-use super::{Core, Edges, HANDSHAKE_TOS, MESSAGE_BUFFER};
+use super::{Core, Edges, HANDSHAKE_TOS, Identity, MESSAGE_BUFFER};
 use crate::drop_reason::{DropReason, Drops};
 use crate::packet::too_big::{self, too_big};
 use crate::packet::{CutError, Packet, VnetHdr, ecn, vnet};
@@ -54,6 +54,7 @@ impl Core {
     /// The way out, borrowed from the core.
     pub(super) fn outbound<'a, E: Edges>(&'a mut self, edges: &'a mut E) -> Outbound<'a, E> {
         Outbound {
+            identity: &self.identity,
             peers: &mut self.peers,
             batch: &mut self.batch,
             drops: &mut self.drops,
@@ -66,6 +67,7 @@ impl Core {
         edges: &'a mut E,
     ) -> (&'a mut crate::packet::Cutter, Outbound<'a, E>) {
         let Self {
+            identity,
             cutter,
             peers,
             batch,
@@ -75,6 +77,7 @@ impl Core {
         (
             cutter,
             Outbound {
+                identity,
                 peers,
                 batch,
                 drops,
@@ -103,6 +106,7 @@ fn is_of_the_link(address: IpAddr) -> bool {
 
 /// Seals packets and sends them.
 pub(super) struct Outbound<'a, E> {
+    identity: &'a Identity,
     pub(super) peers: &'a mut Peers,
     batch: &'a mut SendBatch,
     pub(super) drops: &'a mut Drops,
@@ -125,8 +129,9 @@ impl<E: Edges> Outbound<'_, E> {
         if !self.batch.takes(way, padded.len() + DATA_OVERHEAD) {
             self.flush();
         }
-        match self.peers.peer(id).tunn.encapsulate(padded, self.batch.room()) {
-            TunnResult::WriteToNetwork(datagram) => {
+        let tunn = self.peers.peer(id).tunn.as_mut();
+        match tunn.map(|tunn| tunn.encapsulate(padded, self.batch.room())) {
+            Some(TunnResult::WriteToNetwork(datagram)) => {
                 let length = datagram.len();
                 self.batch.push(way, length);
             }
@@ -172,10 +177,11 @@ impl<E: Edges> Outbound<'_, E> {
         if peer.endpoint.is_none() {
             return;
         }
-        if let TunnResult::WriteToNetwork(initiation) = peer
-            .tunn
-            .format_handshake_initiation(&mut message, begin == Begin::Again)
-        {
+        let initiation = self
+            .identity
+            .tunn(peer)
+            .format_handshake_initiation(&mut message, begin == Begin::Again);
+        if let TunnResult::WriteToNetwork(initiation) = initiation {
             self.send_message(id, initiation);
         }
     }
@@ -205,8 +211,8 @@ impl<E: Edges> Outbound<'_, E> {
         }
         // A keepalive that found no session waits within boringtun, which gives it out when called with nothing.
         let mut message = [0; MESSAGE_BUFFER];
-        while let TunnResult::WriteToNetwork(datagram) =
-            self.peers.peer(id).tunn.decapsulate(None, &[], &mut message)
+        while let Some(tunn) = &mut self.peers.peer(id).tunn
+            && let TunnResult::WriteToNetwork(datagram) = tunn.decapsulate(None, &[], &mut message)
         {
             let length = datagram.len();
             self.send_message(id, &message[..length]);

@@ -35,7 +35,8 @@ impl Core {
     fn tick_peer(&mut self, id: PeerId, edges: &mut impl Edges) {
         let mut message = [0; MESSAGE_BUFFER];
         let peer = self.peers.peer(id);
-        let result = peer.tunn.update_timers(&mut message);
+        let Some(tunn) = &mut peer.tunn else { return };
+        let result = tunn.update_timers(&mut message);
         match result {
             TunnResult::WriteToNetwork(message) => self.outbound(edges).send_message(id, message),
             TunnResult::Err(WireGuardError::ConnectionExpired) => {
@@ -67,7 +68,8 @@ impl Core {
         if !peer.established {
             return self.outbound(edges).handshake(id, Begin::Once);
         }
-        if let TunnResult::WriteToNetwork(keepalive) = peer.tunn.encapsulate(&[], &mut message) {
+        let Some(tunn) = &mut peer.tunn else { return };
+        if let TunnResult::WriteToNetwork(keepalive) = tunn.encapsulate(&[], &mut message) {
             self.outbound(edges).send_message(id, keepalive);
         }
     }

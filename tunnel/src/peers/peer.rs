@@ -24,7 +24,11 @@ pub(crate) struct Peer {
     /// Seconds; `None` for no persistent keepalive.
     pub(crate) keepalive: Option<u16>,
     pub(crate) control: Option<SocketAddr>,
-    pub(crate) tunn: Tunn,
+    /// Names its sessions, see [`super::Peers::free_index`].
+    pub(crate) index: u32,
+    /// Ten kilobytes, so it is made when there is something to say: of a large mesh's nodes most say nothing to each
+    /// other on most lanes.
+    pub(crate) tunn: Option<Box<Tunn>>,
     /// The endpoint its owner named last; naming it again does not undo roaming.
     pub(crate) configured_endpoint: Option<SocketAddr>,
     /// Learnt from authenticated datagrams only, or configured.
@@ -48,13 +52,14 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(public_key: PublicKey, tunn: Tunn) -> Self {
+    pub(crate) fn new(public_key: PublicKey, index: u32) -> Self {
         Self {
             public_key,
             preshared_key: None,
             keepalive: None,
             control: None,
-            tunn,
+            index,
+            tunn: None,
             configured_endpoint: None,
             endpoint: None,
             mtu: tunnel_mtu(ASSUMED_PATH_MTU, false),
@@ -72,7 +77,11 @@ impl Peer {
 
     /// Looks again whether there is a session to send with.
     pub(crate) fn refresh(&mut self) {
-        self.established = self.tunn.time_since_last_handshake().is_some();
+        let last = self
+            .tunn
+            .as_ref()
+            .and_then(|tunn| tunn.time_since_last_handshake());
+        self.established = last.is_some();
     }
 
     /// Takes a new endpoint; `path_mtu` is that of the path to it, if known.

@@ -102,7 +102,7 @@ pub(super) fn cluster(enabled: bool) -> Snapshot {
         snapshot.tunnels.insert(name.into(), node_tunnel(name, index, 2));
         snapshot
             .pods
-            .insert(pod_name(&format!("{name}1")), pod(name, index, 2));
+            .insert(&pod_name(&format!("{name}1")), &pod(name, index, 2));
     }
     snapshot
 }

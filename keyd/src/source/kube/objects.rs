@@ -12,14 +12,22 @@ use hauberk_certs::UnixTime;
 use super::trust::{Anchors, Trust};
 use super::watches::{Event, Item, Kind};
 use crate::manifest::{Object, Problem};
-use crate::snapshot::{ObjectName, Snapshot};
+use crate::snapshot::{ObjectName, Shared, Snapshot};
 use crate::source::Update;
+
+/// What the other nodes' bindings prove.
+struct Judged {
+    tunnels: Shared<BTreeMap<String, NodeTunnel>>,
+    problems: Vec<Problem>,
+}
 
 /// What the watches have shown.
 pub(super) struct Objects {
     snapshot: Snapshot,
     /// A node's judge of the others' bindings; for the controller all tunnels count.
     trust: Option<Trust>,
+    /// What it said last, until something that it said it of differs.
+    judged: Option<Judged>,
     problems: BTreeMap<(Kind, ObjectName), Problem>,
     /// Kinds that are being listed, and what was seen of them.
     listing: BTreeMap<Kind, BTreeSet<ObjectName>>,
@@ -33,6 +41,7 @@ impl Objects {
         Self {
             snapshot: Snapshot::default(),
             trust,
+            judged: None,
             problems: BTreeMap::new(),
             listing: BTreeMap::new(),
             unlisted: kinds.iter().copied().collect(),
@@ -85,7 +94,15 @@ impl Objects {
         let mut snapshot = self.snapshot.clone();
         let mut problems: Vec<_> = self.problems.values().cloned().collect();
         if let Some(trust) = &mut self.trust {
-            problems.extend(trust.keep_verified(&mut snapshot, now));
+            let judged = self.judged.get_or_insert_with(|| {
+                let problems = trust.keep_verified(&mut snapshot, now);
+                Judged {
+                    tunnels: snapshot.tunnels.clone(),
+                    problems,
+                }
+            });
+            snapshot.tunnels = judged.tunnels.clone();
+            problems.extend(judged.problems.iter().cloned());
         }
         Update {
             in_sync: true,
@@ -94,6 +111,11 @@ impl Objects {
             problems: Arc::new(problems),
             ..Update::default()
         }
+    }
+
+    /// Has the bindings judged anew with the next update: time has passed.
+    pub(super) fn judge_again(&mut self) {
+        self.judged = None;
     }
 
     /// A node's tunnel as the API has it, proved or not.
@@ -149,11 +171,20 @@ impl Objects {
     }
 
     fn put(&mut self, name: ObjectName, item: Item) -> bool {
+        let judges = !matches!(item, Item::Object(Object::Pod(..)));
+        let differs = self.replace(name, item);
+        if judges && differs {
+            self.judge_again();
+        }
+        differs
+    }
+
+    fn replace(&mut self, name: ObjectName, item: Item) -> bool {
         let snapshot = &mut self.snapshot;
         match item {
             Item::Anchors(anchors) => self.set_anchors(Some(anchors)),
             Item::Object(Object::Node(name, node)) => replace(&mut snapshot.nodes, name, node),
-            Item::Object(Object::Pod(_, pod)) => replace(&mut snapshot.pods, name, *pod),
+            Item::Object(Object::Pod(_, pod)) => snapshot.pods.insert(&name, &pod),
             Item::Object(Object::NodeTunnel(mut tunnel)) => {
                 // What the others say of themselves is the controller's matter, and must not wake every node.
                 if self.trust.as_ref().is_some_and(|trust| trust.own() != name.name) {
@@ -182,11 +213,14 @@ impl Objects {
     }
 
     fn forget(&mut self, kind: Kind, name: &ObjectName) -> bool {
+        if kind != Kind::Pod {
+            self.judge_again();
+        }
         let snapshot = &mut self.snapshot;
         let had_problem = self.problems.remove(&(kind, name.clone())).is_some();
         let was_there = match kind {
             Kind::Node => snapshot.nodes.remove(&name.name).is_some(),
-            Kind::Pod => snapshot.pods.remove(name).is_some(),
+            Kind::Pod => snapshot.pods.remove(name),
             Kind::Mesh => snapshot.mesh.take().is_some(),
             Kind::NodeTunnel => snapshot.tunnels.remove(&name.name).is_some(),
             Kind::ExternalPeer => snapshot.external_peers.remove(&name.name).is_some(),
@@ -209,7 +243,7 @@ impl Objects {
         let snapshot = &self.snapshot;
         let mut names: BTreeSet<_> = match kind {
             Kind::Node => snapshot.nodes.keys().map(cluster).collect(),
-            Kind::Pod => snapshot.pods.keys().cloned().collect(),
+            Kind::Pod => snapshot.pods.iter().map(|pod| pod.name()).collect(),
             Kind::Mesh => snapshot
                 .mesh
                 .iter()
@@ -226,16 +260,10 @@ impl Objects {
     }
 }
 
-fn replace<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V) -> bool {
-    match map.get_mut(&key) {
-        Some(known) if *known == value => false,
-        Some(known) => {
-            *known = value;
-            true
-        }
-        None => {
-            map.insert(key, value);
-            true
-        }
+fn replace<V: Clone + PartialEq>(map: &mut Shared<BTreeMap<String, V>>, key: String, value: V) -> bool {
+    let differs = map.get(&key) != Some(&value);
+    if differs {
+        map.insert(key, value);
     }
+    differs
 }

@@ -134,7 +134,7 @@ impl Trust {
     pub(super) fn keep_verified(&mut self, snapshot: &mut Snapshot, now: UnixTime) -> Vec<Problem> {
         let mut problems = Vec::new();
         self.accepted.retain(|name, _| snapshot.nodes.contains_key(name));
-        for (name, tunnel) in &mut snapshot.tunnels {
+        for (name, tunnel) in snapshot.tunnels.iter_mut() {
             let uid = snapshot
                 .nodes
                 .get(name)
