@@ -13,6 +13,9 @@ use super::locate::Step;
 use super::native;
 use crate::snapshot::{Namespace, Node, ObjectName, Origin, Pod, ServiceAccount};
 
+/// Marks the API's picture of a static pod (`ConfigMirrorAnnotationKey`, kubernetes/pkg/kubelet/types).
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// Lanes of a generation, and ports of both ranges, that the kernel's slots and UDP allow.
 const MAX_LANES: u16 = 16;
 const PORTS: std::ops::RangeInclusive<u16> = 1024..=65_500;
@@ -159,7 +162,12 @@ pub(crate) fn pod(pod: native::Pod) -> Converted {
         created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
         uid: pod.metadata.uid.clone(),
     };
-    let converted = Pod {
+    let is_mirror = pod
+        .metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|found| found.contains_key(MIRROR));
+    let mut converted = Pod {
         origin,
         node: spec.node_name.filter(|node| !node.is_empty()),
         addresses,
@@ -169,6 +177,13 @@ pub(crate) fn pod(pod: native::Pod) -> Converted {
         labels: labels(pod.metadata),
         service_account: spec.service_account_name.unwrap_or_else(|| "default".to_owned()),
     };
+    // A kubelet makes them as it likes, past whoever grants labels and ServiceAccounts to pods. What is left is what
+    // CNI tells of a static pod as well.
+    if is_mirror {
+        converted.labels.clear();
+        converted.service_account.clear();
+        converted.extra_addresses.clear();
+    }
     finish(Object::Pod(name, Box::new(converted)), wrongs)
 }
 

@@ -75,6 +75,17 @@ fn a_pod_is_read_with_its_node_addresses_and_annotation() {
 }
 
 #[test]
+fn a_mirror_pod_lends_a_static_pod_neither_labels_nor_a_service_account_nor_addresses() {
+    let mirror = POD.replace("  annotations:\n", "  annotations:\n    kubernetes.io/config.mirror: x\n");
+    assert_ne!(mirror, POD);
+    let [Object::Pod(_, pod)] = &objects(&mirror)[..] else {
+        panic!("one Pod")
+    };
+    assert!(pod.labels.is_empty() && pod.service_account.is_empty() && pod.extra_addresses.is_empty());
+    assert_eq!(pod.addresses.len(), 2, "its own are its own");
+}
+
+#[test]
 fn a_node_is_read_with_prefixes_and_internal_addresses_only() {
     let node = "{apiVersion: v1, kind: Node, metadata: {name: a}, spec: {podCIDR: 10.77.1.0/24}, status: \
                 {addresses: [{type: InternalIP, address: 192.168.77.1}, {type: Hostname, address: a}]}}";
