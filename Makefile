@@ -58,7 +58,7 @@ bench: build ## throughput of one pair of nodes on this machine; ARGS as for hau
 	@$(SUDO) $(TARGET_DIR)/release/hauberk-bench local $(ARGS)
 
 image: ## the image as a tar, without a container engine; NAME=registry.example/hauberk:0.1.0 FILE=hauberk.tar
-	@scripts/setup build >&2
+	@scripts/setup demo >&2
 	@scripts/image $(or $(NAME),$(error NAME is not set: registry.example/hauberk:0.1.0)) $(or $(FILE),hauberk.tar)
 
 manifests: ## render the chart into deploy/hauberk.yaml and deploy/manifests (needs helm, or Go to build it)

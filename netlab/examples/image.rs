@@ -1,5 +1,4 @@
-//! Writes a folder of static programs as an image, without a container engine: `image NAME FOLDER ENTRYPOINT FILE`.
-//! `make image` is how to call it.
+//! Writes a folder as an image, without a container engine: `image NAME FOLDER ENTRYPOINT FILE`. `make image` calls it.
 
 use std::{env, error::Error, fs, path::Path, process::ExitCode};
 
@@ -21,15 +20,21 @@ fn main() -> ExitCode {
 }
 
 fn write(name: &str, folder: &Path, entrypoint: &str, file: &Path) -> Result<(), Box<dyn Error>> {
-    let mut programs = fs::read_dir(folder)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<Vec<_>, _>>()?;
-    // The same programs give the same image.
-    programs.sort();
     let mut image = Image::new(name, &[entrypoint]).directory("tmp", 0o1777);
-    for program in &programs {
-        let base = program.file_name().unwrap_or_default().to_string_lossy();
-        image = image.file(&format!("usr/bin/{base}"), 0o755, &fs::read(program)?);
+    let mut folders = vec![folder.to_owned()];
+    while let Some(found) = folders.pop() {
+        let entries = fs::read_dir(found)?.map(|entry| entry.map(|entry| entry.path()));
+        let mut paths = entries.collect::<Result<Vec<_>, _>>()?;
+        // The same files give the same image.
+        paths.sort();
+        for path in paths {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let inside = path.strip_prefix(folder)?.to_string_lossy();
+                image = image.file(&inside, 0o755, &fs::read(&path)?);
+            }
+        }
     }
     Ok(image.write(file)?)
 }

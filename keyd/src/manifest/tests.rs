@@ -76,7 +76,10 @@ fn a_pod_is_read_with_its_node_addresses_and_annotation() {
 
 #[test]
 fn a_mirror_pod_lends_a_static_pod_neither_labels_nor_a_service_account_nor_addresses() {
-    let mirror = POD.replace("  annotations:\n", "  annotations:\n    kubernetes.io/config.mirror: x\n");
+    let mirror = POD.replace(
+        "  annotations:\n",
+        "  annotations:\n    kubernetes.io/config.mirror: x\n",
+    );
     assert_ne!(mirror, POD);
     let [Object::Pod(_, pod)] = &objects(&mirror)[..] else {
         panic!("one Pod")

@@ -14,6 +14,8 @@ const SYSTEM: &str = "hauberk-system";
 pub const IMAGE: &str = "hauberk.test/hauberk";
 pub const OLD: &str = "1";
 pub const NEW: &str = "2";
+/// Debian's package nftables installs it.
+const NFT: &str = "/usr/sbin/nft";
 /// Nodes with this label have keyd, so that a test can keep it from one.
 const WANTED: &str = "hauberk.test/keyd";
 /// Both daemons' pods.
@@ -167,12 +169,13 @@ impl Cluster {
         )
     }
 
-    /// keyd's programs, with their libraries: those of the real image are static, which takes longer to build.
+    /// keyd's programs and `nft`, with their libraries: keyd's of the real image are static, which takes longer to build.
     fn write_image(&self) -> PathBuf {
         let path = self.image();
         let programs = [
             ("usr/bin/keyd", env!("CARGO_BIN_EXE_keyd")),
             ("usr/bin/hauberk-cni", env!("CARGO_BIN_EXE_hauberk-cni")),
+            ("usr/sbin/nft", NFT),
         ];
         let mut image = Image::new(&format!("{IMAGE}:{OLD}"), &["/usr/bin/keyd"])
             .also_named(&format!("{IMAGE}:{NEW}"))
