@@ -143,7 +143,7 @@ impl Page {
             "process_cpu_seconds_total",
             "User and system CPU time spent in seconds",
         )?;
-        memory.set(resident_bytes().unwrap_or(0) as f64);
+        memory.set(status_bytes("VmRSS:").unwrap_or(0) as f64);
         let used = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
         if let Ok(used) = used {
             let seconds = |time: nix::sys::time::TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;
@@ -160,9 +160,14 @@ impl Page {
     }
 }
 
-fn resident_bytes() -> Option<u64> {
+/// The most resident memory that this process has had so far, in bytes; `None` where `/proc` does not say.
+pub fn peak_resident_bytes() -> Option<u64> {
+    status_bytes("VmHWM:")
+}
+
+fn status_bytes(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }

@@ -48,7 +48,7 @@ use crate::report::NodeReport;
 use crate::source::{Source, Update};
 use crate::sysctl::Liberal;
 use crate::wiring::Wiring;
-use crate::{cni, preflight, serve};
+use crate::{cni, metrics, preflight, serve};
 
 use fallback::Fallback;
 use pairs::{Actions, Pairs};
@@ -368,7 +368,11 @@ impl Node {
         match computed {
             Ok((desired, follower)) => {
                 self.follower = follower;
-                self.settled = Some(Instant::now());
+                if self.settled.replace(Instant::now()).is_none() {
+                    let peak_kib = metrics::peak_resident_bytes().map(|bytes| bytes / 1024);
+                    let (nodes, pods) = (update.snapshot.nodes.len(), update.snapshot.pods.len());
+                    tracing::info!(nodes, pods, peak_kib, "all objects are read");
+                }
                 self.not_ready = None;
                 self.covered.clone_from(&desired.covered);
                 Some(desired)
