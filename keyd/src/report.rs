@@ -5,6 +5,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// Why the kernel dropped around a lane, where no program sees it: the TUN's queue was full.
+pub const TUN_QUEUE_FULL: &str = "LaneTunQueueFull";
+/// The same of the lane's socket.
+pub const SOCKET_BUFFER_FULL: &str = "LaneSocketBufferFull";
+/// Why the fence dropped.
+pub const UNGUARDED_DEVICE: &str = "UnguardedDevice";
+
 /// A node's state, in the shape of `hauberk status -o json`'s `nodes[]`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeReport {

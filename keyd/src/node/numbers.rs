@@ -8,13 +8,9 @@ use hauberk_tunnel::LaneStats;
 
 use super::pairs::Pairs;
 use crate::compute::{DesiredState, LocalGeneration, PeerOwner};
-use crate::report::{LaneReport, NodeReport, Passed, PeerReport};
-
-/// Drops that the kernel makes around a lane and that no program sees.
-const TUN_QUEUE_FULL: &str = "LaneTunQueueFull";
-const SOCKET_BUFFER_FULL: &str = "LaneSocketBufferFull";
-/// Drops of the fence.
-const UNGUARDED_DEVICE: &str = "UnguardedDevice";
+use crate::report::{
+    LaneReport, NodeReport, Passed, PeerReport, SOCKET_BUFFER_FULL, TUN_QUEUE_FULL, UNGUARDED_DEVICE,
+};
 
 /// What was counted, still apart.
 #[derive(Default)]
