@@ -1,12 +1,11 @@
 //! `keyd node`: one task that owns all state of a node and keeps kernel and tunnels as desired.
 //!
-//! Pods of other nodes are followed without all of that (`follow`).
 //! Stages: 1. wait for news (objects, links and routes, lanes, pairs' timers, the second's tick),
 //! 2. compute the desired state, 3. note on disk what must survive, 4. put it in force: lanes, kernel,
 //! WireGuard peers, 5. tell the pairs what is in force and do what they ask, until they ask for no
 //! further change, 6. publish. What cannot be noted is not put in force. Before the first complete snapshot
 //! nothing is written but the fallback's fence; what an earlier process pinned stays in force all along. When
-//! the last pair is Off everything is taken away again.
+//! the last pair is Off everything is taken away again. Pods of other nodes are followed without all of that (`follow`).
 
 mod fallback;
 mod follow;
