@@ -13,8 +13,8 @@ pub struct ScaleArgs {
     /// Pods of the cluster, on the nodes without a keyd; at most 150 on each.
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=150_000))]
     pub pods: usize,
-    /// Real keyds, each on a node in network namespaces.
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(2..=7))]
+    /// Real keyds, each on a node in network namespaces: two that talk, and others that must not notice.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(3..=7))]
     pub keyds: usize,
     /// Clients that watch all that a keyd watches, and throw it away.
     #[arg(long, default_value_t = 50, value_name = "N")]
@@ -28,15 +28,25 @@ pub struct ScaleArgs {
     /// Seconds in which nothing changes, to count the requests of that time.
     #[arg(long, default_value_t = 120, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub steady_seconds: u64,
-    /// Minutes of churn; 0 leaves it out.
-    #[arg(long, default_value_t = 5, value_name = "MINUTES")]
-    pub churn_minutes: u64,
+    /// Minutes of churn, such as 0.5; 0 leaves it out.
+    #[arg(long, default_value_t = 5.0, value_name = "MINUTES", value_parser = minutes)]
+    pub churn_minutes: f64,
     /// Pods made, and pods removed, in a minute of churn.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub churn_rate: u64,
     /// How to print the result.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    let longest = 24.0 * 60.0;
+    if (0.0..=longest).contains(&minutes) {
+        Ok(minutes)
+    } else {
+        Err(format!("give 0 to {longest}"))
+    }
 }
 
 #[cfg(test)]
@@ -59,16 +69,18 @@ mod tests {
         let args = scale(&[]).unwrap();
         assert_eq!((args.nodes, args.pods), (500, 10_000));
         assert_eq!((args.keyds, args.watchers), (5, 50));
-        assert_eq!((args.churn_minutes, args.churn_rate), (5, 1000));
+        assert_eq!((args.churn_minutes, args.churn_rate), (5.0, 1000));
     }
 
     #[test]
     fn a_cluster_that_cannot_be_is_refused() {
         for bad in [
             ["--nodes", "7"],
-            ["--keyds", "1"],
+            ["--keyds", "2"],
             ["--pods", "0"],
             ["--lanes", "17"],
+            ["--churn-minutes", "NaN"],
+            ["--churn-minutes=-1", "--watchers=1"],
         ] {
             assert!(scale(&bad).is_none(), "{bad:?}");
         }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    arrival::{self, Arrivals},
+    arrival::{self, Arrival, Arrivals},
     error::ScaleError,
     fill::progress,
     ipcache::Ipcache,
@@ -83,7 +83,7 @@ pub async fn run(
 }
 
 impl Churned {
-    fn take_in(&mut self, one: (Duration, Duration, u64)) {
+    fn take_in(&mut self, one: Arrival) {
         self.arrivals.add(one);
         self.pods += 1;
     }
@@ -94,7 +94,7 @@ async fn replace(
     maps: Arc<Vec<Ipcache>>,
     place: Place,
     number: usize,
-) -> Result<(Duration, Duration, u64), ScaleError> {
+) -> Result<Arrival, ScaleError> {
     let mut held = place.lock().await;
     let site = held.0;
     let before = arrival::holders(&maps, site.addresses()[0])?;

@@ -27,6 +27,11 @@ const LAST: usize = 254;
 const NODES_V4: u32 = u32::from_be_bytes([172, 16, 0, 0]);
 const PODS_V4: u32 = u32::from_be_bytes([10, 128, 0, 0]);
 
+/// The label that tells pods that come and go from those that stay: its number, and its value's number for both.
+const PASSING_LABEL: usize = 4;
+const STAYS: usize = 4;
+const PASSES: usize = 5;
+
 /// Where a pod is: a place on a synthetic node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Site {
@@ -53,6 +58,10 @@ impl Site {
         })
     }
 
+    fn passes(self) -> bool {
+        self.host >= FIRST_PASSING
+    }
+
     /// The pod's addresses, IPv4 first.
     pub fn addresses(self) -> [IpAddr; 2] {
         let [v4, v6] = pod_cidrs(self.node);
@@ -65,6 +74,11 @@ impl Site {
             Ipv6Addr::from(u128::from(v6) + u128::from(host)).into(),
         ]
     }
+}
+
+/// Selects the pods that come and go.
+pub fn passing_pods() -> String {
+    format!("{}={}", label_key(PASSING_LABEL), label_value(PASSES))
 }
 
 /// A synthetic node's name.
@@ -118,6 +132,7 @@ pub fn synthetic_pod(number: usize, site: Site) -> (Value, Value) {
         number,
         &node_name(site.node),
         site.addresses(),
+        if site.passes() { PASSES } else { STAYS },
     )
 }
 
@@ -128,6 +143,7 @@ pub fn real_pod(number: usize, real: &Pod) -> (Value, Value) {
         number,
         real.node(),
         [real.v4().into(), real.v6().into()],
+        STAYS,
     )
 }
 
@@ -146,7 +162,7 @@ fn node(name: &str, addresses: [IpAddr; 2], cidrs: [IpNet; 2]) -> Value {
     })
 }
 
-fn pod(name: &str, number: usize, node: &str, addresses: [IpAddr; 2]) -> (Value, Value) {
+fn pod(name: &str, number: usize, node: &str, addresses: [IpAddr; 2], passing: usize) -> (Value, Value) {
     let ips: Vec<_> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
     let probe = json!({"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 10});
     let object = json!({
@@ -159,7 +175,7 @@ fn pod(name: &str, number: usize, node: &str, addresses: [IpAddr; 2]) -> (Value,
                 label_key(1): label_value(1),
                 label_key(2): label_value(number % 10),
                 label_key(3): label_value(number % 100),
-                label_key(4): label_value(4),
+                label_key(PASSING_LABEL): label_value(passing),
             },
         },
         "spec": {

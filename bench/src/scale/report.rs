@@ -9,9 +9,9 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
     /// Its name in JSON: what was measured, when.
-    pub name: &'static str,
+    pub name: String,
     /// What it is, for people.
-    pub meaning: &'static str,
+    pub meaning: String,
     pub value: f64,
     pub unit: &'static str,
     /// What it has to stay below.
@@ -33,20 +33,34 @@ pub struct Report {
 
 impl Report {
     /// Notes a figure without a bar.
-    pub fn note(&mut self, name: &'static str, meaning: &'static str, value: f64, unit: &'static str) {
-        self.put(name, meaning, value, unit, None);
+    pub fn note(
+        &mut self,
+        name: impl Into<String>,
+        meaning: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+    ) {
+        self.figures.push(Figure {
+            name: name.into(),
+            meaning: meaning.into(),
+            value,
+            unit,
+            below: None,
+        });
     }
 
     /// Notes a figure that has to stay below `bar`.
     pub fn hold(
         &mut self,
-        name: &'static str,
-        meaning: &'static str,
+        name: impl Into<String>,
+        meaning: impl Into<String>,
         value: f64,
         unit: &'static str,
         bar: f64,
     ) {
-        self.put(name, meaning, value, unit, Some(bar));
+        self.note(name, meaning, value, unit);
+        let figure = self.figures.last_mut().expect("it was just put there");
+        figure.below = Some(bar);
     }
 
     /// Figures that are not below their bars.
@@ -75,7 +89,13 @@ impl Report {
                 .below
                 .map_or_else(|| "-".to_owned(), |bar| format!("< {}", shown(bar)));
             let holds = if figure.holds() { "" } else { "MISSED" };
-            table.add_row([figure.meaning, &shown(figure.value), figure.unit, &bar, holds]);
+            table.add_row([
+                figure.meaning.as_str(),
+                &shown(figure.value),
+                figure.unit,
+                &bar,
+                holds,
+            ]);
         }
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{}", table.trim_fmt());
@@ -94,23 +114,6 @@ impl Report {
             let _ = writeln!(text, "wrong: {wrong}");
         }
         text
-    }
-
-    fn put(
-        &mut self,
-        name: &'static str,
-        meaning: &'static str,
-        value: f64,
-        unit: &'static str,
-        below: Option<f64>,
-    ) {
-        self.figures.push(Figure {
-            name,
-            meaning,
-            value,
-            unit,
-            below,
-        });
     }
 }
 

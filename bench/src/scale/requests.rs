@@ -87,9 +87,19 @@ impl Requests {
         }
     }
 
-    /// All objects, page by page; each is given to `see` and forgotten.
-    pub async fn each(&self, path: &str, mut see: impl FnMut(Value)) -> Result<(), ScaleError> {
-        let mut parameters = ListParams::default().limit(PAGE);
+    /// All objects, or those with these labels, page by page; each is given to `see` and forgotten.
+    pub async fn each(
+        &self,
+        path: &str,
+        labels: Option<&str>,
+        mut see: impl FnMut(Value),
+    ) -> Result<(), ScaleError> {
+        let mut parameters = match labels {
+            None => ListParams::default().limit(PAGE),
+            // In one piece, which the API server answers from its memory: a page it takes from etcd, and looks
+            // through everything for it.
+            Some(labels) => ListParams::default().labels(labels),
+        };
         loop {
             let request = Request::new(path).list(&parameters);
             let page = self.0.request::<Value>(request.expect(VALID)).await;
