@@ -25,6 +25,7 @@ mod inspect;
 mod ipcache;
 mod objects;
 mod process;
+mod relocate;
 mod report;
 mod requests;
 mod signing;
@@ -38,6 +39,8 @@ mod watchers;
 use error::{ScaleError, file};
 use inspect::Inspector;
 use ipcache::Ipcache;
+use objects::Host;
+use relocate::Relocation;
 use report::{Report, percentile_ms};
 use requests::Requests;
 use signing::Signing;
@@ -52,6 +55,8 @@ const SETTLE: Duration = Duration::from_secs(20);
 const STRICT_PATIENCE: Duration = Duration::from_secs(60);
 /// Until everything of a churn's end is known.
 const QUIET: Duration = Duration::from_secs(10);
+/// Synthetic nodes on which no pods stay: in the churn others take their places.
+const SPARE: usize = 2;
 /// So many wrong entries are shown.
 const SHOWN: usize = 10;
 
@@ -64,8 +69,8 @@ mod bar {
     pub const TUNNEL_BYTES: f64 = 16_384.0;
     /// As a multiple of what it was before the churn.
     pub const MEMORY_AFTER: f64 = 1.1;
-    /// In a second, beyond those of silence; were each counter written once a second, it would be one at least.
-    pub const MORE_WAKEUPS: f64 = 1.0;
+    /// As a multiple of those in silence. A packet that woke the others would make it hundreds of times as many.
+    pub const WAKEUPS: f64 = 1.1;
     /// For what is counted and must not be.
     pub const NONE: f64 = 0.5;
 }
@@ -73,14 +78,15 @@ mod bar {
 /// Measures. What it is at is said on standard error.
 pub fn run(args: &ScaleArgs) -> Result<Report, ScaleError> {
     let synthetic = args.nodes - args.keyds;
-    if args.pods > synthetic * objects::MOST_PODS {
+    let hosts = synthetic - SPARE;
+    if args.pods > hosts * objects::MOST_PODS {
         return Err(ScaleError::TooManyPods {
             pods: args.pods,
-            nodes: synthetic,
+            nodes: hosts,
         });
     }
     let runtime = Runtime::new().map_err(file("a tokio runtime"))?;
-    say("starting a control plane, a lab and a controller");
+    eprintln!("starting a control plane, a lab and a controller");
     let stage = Stage::set(args.keyds)?;
     let entered = runtime.enter();
     let requests = Requests(stage.cluster.admin().client()?);
@@ -91,9 +97,10 @@ pub fn run(args: &ScaleArgs) -> Result<Report, ScaleError> {
     drop(entered);
     let mut run = Run {
         args,
-        synthetic,
+        hosts,
         next_pod: args.pods + args.keyds,
         report: Report::default(),
+        told: 0,
         inspector: Inspector::new(args.keyds),
         runtime,
         requests,
@@ -108,20 +115,22 @@ pub fn run(args: &ScaleArgs) -> Result<Report, ScaleError> {
     let silence = run.steady()?;
     run.sample(&maps, silence.mean_busy())?;
     if args.churn_minutes > 0.0 {
-        run.churn(&maps, silence.mean_busy())?;
+        run.churn(&maps, &signing, silence.mean_busy())?;
     }
     run.compare(&maps)?;
-    run.measure_tunnel(&signing)?;
+    run.measure_tunnels(&signing)?;
     Ok(run.report)
 }
 
 struct Run<'a> {
     args: &'a ScaleArgs,
-    /// Nodes without a keyd.
-    synthetic: usize,
+    /// Synthetic nodes on which pods stay; they have the first numbers.
+    hosts: usize,
     /// The number of the next pod.
     next_pod: usize,
     report: Report,
+    /// So many of its figures were said.
+    told: usize,
     inspector: Inspector,
     runtime: Runtime,
     requests: Requests,
@@ -131,18 +140,18 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn fill(&mut self) -> Result<Signing, ScaleError> {
+        self.say("filling it");
         let (args, requests, lab) = (self.args, &self.requests, &self.stage.lab);
-        say("filling it");
         let begin = Instant::now();
         let signing = self.runtime.block_on(async {
             let signing = fill::signing(requests).await?;
             fill::real(requests, lab, args.lanes, args.pods).await?;
-            fill::nodes(requests, &signing, self.synthetic, args.lanes).await?;
-            fill::pods(requests, args.pods, self.synthetic).await?;
+            fill::nodes(requests, &signing, self.hosts + SPARE, args.lanes).await?;
+            fill::pods(requests, args.pods, self.hosts).await?;
             Ok::<_, ScaleError>(signing)
         })?;
         let took = begin.elapsed();
-        say(&format!(
+        self.say(&format!(
             "{} nodes and {} pods made in {took:.0?}",
             args.nodes, args.pods
         ));
@@ -169,17 +178,15 @@ impl Run<'_> {
             let daemon = self.stage.start(number)?;
             after.push(daemon.wait_ready()?);
             peaks.push(daemon.memory()?.peak);
-            say(&format!(
-                "keyd {} is ready after {:.2?}",
-                daemon.node, after[number]
-            ));
+            let line = format!("keyd {} is ready after {:.2?}", daemon.node, after[number]);
+            self.say(&line);
         }
         let asked = span.end(&self.stage, &self.watchers)?.asked;
         if asked.watches == 0 {
             let log = self.stage.cluster.audit_log().to_owned();
             return Err(ScaleError::Unaudited { log });
         }
-        say("waiting until they encrypt to each other, and have settled");
+        self.say("waiting until they encrypt to each other, and have settled");
         self.wait_strict()?;
         std::thread::sleep(SETTLE);
         let nodes = self.stage.lab.nodes().iter();
@@ -240,29 +247,23 @@ impl Run<'_> {
     }
 
     fn steady(&mut self) -> Result<Spent, ScaleError> {
-        let Self {
-            args,
-            stage,
-            watchers,
-            report,
-            ..
-        } = self;
-        say(&format!("silence for {} s", args.steady_seconds));
-        let silence = steady::silence(stage, watchers, args.steady_seconds, report)?;
-        say("traffic between two nodes");
-        steady::traffic(stage, watchers, &silence, report)?;
+        let seconds = self.args.steady_seconds;
+        self.say(&format!("silence for {seconds} s"));
+        let silence = steady::silence(&self.stage, &self.watchers, seconds, &mut self.report)?;
+        self.say("traffic between two nodes");
+        steady::traffic(&self.stage, &self.watchers, &silence, &mut self.report)?;
         Ok(silence)
     }
 
     /// `quiet` is the CPU time of a keyd in silence, in seconds a second.
     fn sample(&mut self, maps: &[Ipcache], quiet: f64) -> Result<(), ScaleError> {
         let samples = self.args.samples;
-        say(&format!("{samples} single pods"));
+        self.say(&format!("{samples} single pods"));
         let pods = self.next_pod..self.next_pod + samples;
         self.next_pod = pods.end;
         let bar = fill::progress(samples as u64, "single pods");
         let span = Span::begin(&self.stage, &self.watchers)?;
-        let sampling = arrival::sample(&self.requests, maps, pods, self.synthetic, &bar);
+        let sampling = arrival::sample(&self.requests, maps, pods, self.hosts, &bar);
         let arrivals = self.runtime.block_on(sampling)?;
         bar.finish_and_clear();
         let spent = span.end(&self.stage, &self.watchers)?;
@@ -279,37 +280,42 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn churn(&mut self, maps: &Arc<Vec<Ipcache>>, quiet: f64) -> Result<(), ScaleError> {
+    fn churn(&mut self, maps: &Arc<Vec<Ipcache>>, signing: &Signing, quiet: f64) -> Result<(), ScaleError> {
         let (args, first) = (self.args, self.next_pod);
-        say(&format!(
+        self.say(&format!(
             "churn for {} min, {} pods a minute",
             args.churn_minutes, args.churn_rate
         ));
         let before = self.most_resident()?;
         let span = Span::begin(&self.stage, &self.watchers)?;
-        let churned = self.runtime.block_on(async {
-            let staying = Truth::whole(&self.requests).await?;
-            let churn = churn::run(
-                &self.requests,
-                maps,
-                self.synthetic,
-                first,
-                args.churn_rate,
-                Duration::from_secs_f64(60.0 * args.churn_minutes),
-            );
+        let duration = Duration::from_secs_f64(60.0 * args.churn_minutes);
+        let pods = churn::turns(args.churn_rate, duration);
+        let spares = self.hosts..self.hosts + SPARE;
+        let relocation = Relocation {
+            next_node: spares.end,
+            hosts: spares.map(Host::first).collect(),
+            next_pod: first + pods,
+            lanes: args.lanes,
+        };
+        let (requests, hosts) = (&self.requests, self.hosts);
+        let (churned, moved) = self.runtime.block_on(async {
+            let staying = Truth::whole(requests).await?;
+            let churn = churn::run(requests, maps, hosts, first, args.churn_rate, pods);
+            let relocate = relocation.run(requests, signing, maps, duration);
+            let both = async { tokio::try_join!(churn, relocate) };
             tokio::select! {
-                churned = churn => churned,
-                never = self.inspector.follow(&self.requests, maps, &staying) => match never? {},
+                both = both => both,
+                never = self.inspector.follow(requests, maps, &staying) => match never? {},
             }
         })?;
         let spent = span.end(&self.stage, &self.watchers)?;
-        self.next_pod += churned.pods;
         std::thread::sleep(QUIET);
         let after = self.most_resident()?;
         let report = &mut self.report;
         let rate = churned.pods as f64 / churned.took.as_secs_f64() * 60.0;
         report.note("churn_rate", "churn: pods made and removed", rate, "1/min");
         churned.arrivals.tell(report, "churn", "churn");
+        moved.tell(report, "moved", "churn, an address on another node");
         let found = &self.inspector.found;
         report.note(
             "churn_rounds",
@@ -361,7 +367,7 @@ impl Run<'_> {
 
     /// What all keyds hold, with what the API server has, now that nothing changes.
     fn compare(&mut self, maps: &Arc<Vec<Ipcache>>) -> Result<(), ScaleError> {
-        say("comparing all of every map once more");
+        self.say("comparing all of every map once more");
         let so_far = self.inspector.found.clone();
         let comparing = self.inspector.compare(&self.requests, maps);
         self.runtime.block_on(comparing)?;
@@ -394,17 +400,33 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn measure_tunnel(&mut self, signing: &Signing) -> Result<(), ScaleError> {
-        let large = fill::large_tunnel(&self.requests, signing, self.synthetic - 1);
-        let bytes = self.runtime.block_on(large)? as f64;
-        self.report.hold(
+    fn measure_tunnels(&mut self, signing: &Signing) -> Result<(), ScaleError> {
+        let (requests, real) = (&self.requests, self.stage.lab.nodes()[0].name());
+        let (small, large) = self.runtime.block_on(async {
+            tokio::try_join!(
+                fill::tunnel_bytes(requests, real),
+                fill::large_tunnel(requests, signing, Host::first(0)),
+            )
+        })?;
+        let report = &mut self.report;
+        report.note("tunnel_here", "a keyd's NodeTunnel, as it is", small as f64, "B");
+        report.hold(
             "tunnel",
             "a NodeTunnel of two generations of 64 lanes",
-            bytes,
+            large as f64,
             "B",
             bar::TUNNEL_BYTES,
         );
         Ok(())
+    }
+
+    /// Says what it is at, for who waits, and before that what was measured since, which outlives a run that fails.
+    fn say(&mut self, what: &str) {
+        for line in self.report.lines(self.told) {
+            eprintln!("  {line}");
+        }
+        self.told = self.report.figures.len();
+        eprintln!("{what}");
     }
 
     /// In KiB, of the keyd that has most.
@@ -415,11 +437,6 @@ impl Run<'_> {
         }
         Ok(most)
     }
-}
-
-/// What it is at, for who waits.
-fn say(what: &str) {
-    eprintln!("{what}");
 }
 
 fn mib(kib: u64) -> f64 {

@@ -8,9 +8,9 @@ use super::Output;
 #[derive(Debug, Clone, Args)]
 pub struct ScaleArgs {
     /// Nodes of the cluster, those with a keyd among them.
-    #[arg(long, default_value_t = 500, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(8..=20_000))]
+    #[arg(long, default_value_t = 500, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(10..=20_000))]
     pub nodes: usize,
-    /// Pods of the cluster, on the nodes without a keyd; at most 150 on each.
+    /// Pods of the cluster, on the nodes without a keyd but two; at most 150 on each.
     #[arg(long, default_value_t = 10_000, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=150_000))]
     pub pods: usize,
     /// Real keyds, each on a node in network namespaces: two that talk, and others that must not notice.
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_cluster_that_cannot_be_is_refused() {
         for bad in [
-            ["--nodes", "7"],
+            ["--nodes", "9"],
             ["--keyds", "2"],
             ["--pods", "0"],
             ["--lanes", "17"],

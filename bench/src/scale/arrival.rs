@@ -10,7 +10,7 @@ use super::{
     bar,
     error::ScaleError,
     ipcache::{Holder, Ipcache},
-    objects::{self, Site},
+    objects::{self, Host, Site},
     report::{Report, percentile_ms},
     requests::{PODS, Requests},
 };
@@ -56,7 +56,9 @@ pub async fn sample(
     for (place, number) in pods.enumerate() {
         // Another node each time.
         let site = Site::passing(place % nodes, nodes).expect("there is one such place on each node");
-        arrivals.add(make(requests, maps, number, site, &vec![None; maps.len()]).await?);
+        let (nobody, peers) = (vec![None; maps.len()], peers(maps, site.node)?);
+        let leads = |map: usize, peer| peers[map] == Some(peer);
+        arrivals.add(make(requests, maps, number, site, &nobody, leads).await?);
         sleep(PAUSE).await;
         let begin = Instant::now();
         remove(requests, number, site).await?;
@@ -131,22 +133,19 @@ impl Arrivals {
     }
 }
 
-/// Makes a pod whose addresses were those of `before`, for each keyd, and waits until all know.
+/// Makes a pod whose addresses were those of `before`, for each keyd, and waits until all know; `leads` says of a
+/// keyd's number and a peer whether that is the node that the pod is on.
 pub async fn make(
     requests: &Requests,
     maps: &[Ipcache],
     number: usize,
     site: Site,
     before: &[Option<Holder>],
+    leads: impl Fn(usize, u32) -> bool,
 ) -> Result<Arrival, ScaleError> {
     let (object, status) = objects::synthetic_pod(number, site);
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     requests.create(PODS, &object).await?;
-    let [prefix, _] = objects::pod_cidrs(site.node);
-    let peers = maps
-        .iter()
-        .map(|map| map.peer_of(prefix))
-        .collect::<Result<Vec<_>, _>>()?;
     let mut misled = 0;
     let begin = Instant::now();
     let answered = async {
@@ -158,7 +157,7 @@ pub async fn make(
         let Some(holder) = holder else { return false };
         // The number of an identity is never given twice.
         let is_new = before[map].is_none_or(|before| before.identity != holder.identity);
-        let leads_there = peers[map] == Some(holder.peer);
+        let leads_there = leads(map, holder.peer);
         misled += u64::from(is_new && !leads_there);
         is_new && leads_there
     });
@@ -168,6 +167,12 @@ pub async fn make(
         answered,
         misled,
     })
+}
+
+/// The peer that a node's prefix leads to, for each keyd.
+pub fn peers(maps: &[Ipcache], node: Host) -> Result<Vec<Option<u32>>, ScaleError> {
+    let [prefix, _] = node.pod_cidrs();
+    maps.iter().map(|map| map.peer_of(prefix)).collect()
 }
 
 /// Removes a pod.

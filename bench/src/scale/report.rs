@@ -63,6 +63,17 @@ impl Report {
         figure.below = Some(bar);
     }
 
+    /// The figures from this place on, one line each.
+    pub fn lines(&self, from: usize) -> impl Iterator<Item = String> {
+        let line = |figure: &Figure| {
+            let bar = figure
+                .below
+                .map_or_else(String::new, |bar| format!(" (bar: < {})", shown(bar)));
+            format!("{}: {} {}{bar}", figure.meaning, shown(figure.value), figure.unit)
+        };
+        self.figures.iter().skip(from).map(line)
+    }
+
     /// Figures that are not below their bars.
     pub fn missed(&self) -> Vec<String> {
         let missed = self.figures.iter().filter(|figure| !figure.holds());

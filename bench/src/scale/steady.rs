@@ -102,7 +102,7 @@ pub fn traffic(
         "traffic of one pair: wakeups of the other keyds",
         bystanders(&spent),
         "1/s",
-        bystanders(silence) + bar::MORE_WAKEUPS,
+        bystanders(silence) * bar::WAKEUPS,
     );
     Ok(())
 }
