@@ -39,13 +39,14 @@ pub struct ScaleArgs {
     pub output: Output,
 }
 
+/// Shorter than the least, nothing would be compared while it lasts.
 fn minutes(text: &str) -> Result<f64, String> {
     let minutes: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    let longest = 24.0 * 60.0;
-    if (0.0..=longest).contains(&minutes) {
+    let (least, most) = (0.25, 24.0 * 60.0);
+    if minutes == 0.0 || (least..=most).contains(&minutes) {
         Ok(minutes)
     } else {
-        Err(format!("give 0 to {longest}"))
+        Err(format!("give 0, or {least} to {most}"))
     }
 }
 
@@ -80,6 +81,7 @@ mod tests {
             ["--pods", "0"],
             ["--lanes", "17"],
             ["--churn-minutes", "NaN"],
+            ["--churn-minutes", "0.1"],
             ["--churn-minutes=-1", "--watchers=1"],
         ] {
             assert!(scale(&bad).is_none(), "{bad:?}");

@@ -66,10 +66,11 @@ impl Report {
     /// The figures from this place on, one line each.
     pub fn lines(&self, from: usize) -> impl Iterator<Item = String> {
         let line = |figure: &Figure| {
-            let bar = figure
-                .below
-                .map_or_else(String::new, |bar| format!(" (bar: < {})", shown(bar)));
-            format!("{}: {} {}{bar}", figure.meaning, shown(figure.value), figure.unit)
+            let bar = figure.below.map(|bar| format!("(bar: < {})", shown(bar)));
+            let value = shown(figure.value);
+            let parts = [value.as_str(), figure.unit, bar.as_deref().unwrap_or_default()];
+            let parts = parts.into_iter().filter(|part| !part.is_empty());
+            format!("{}: {}", figure.meaning, parts.collect::<Vec<_>>().join(" "))
         };
         self.figures.iter().skip(from).map(line)
     }
@@ -173,5 +174,7 @@ mod tests {
         report.hold("at", "is at its bar", 60.0, "MiB", 60.0);
         assert_eq!(report.missed(), ["at 60.0 MiB"]);
         assert_eq!(report.render().matches("MISSED").count(), 1);
+        let lines: Vec<_> = report.lines(2).collect();
+        assert_eq!(lines, ["is at its bar: 60.0 MiB (bar: < 60.0)"]);
     }
 }
