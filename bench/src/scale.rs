@@ -3,8 +3,8 @@
 //! A real API server is filled with synthetic nodes and pods; encryption is on. A few nodes are real: keyd in
 //! network namespaces, as in the tests. Stages: 1. control plane, lab and controller, 2. objects, 3. light watchers,
 //! 4. keyds, started one after the other and measured each, 5. silence, 6. traffic between two nodes, 7. single
-//! pods, 8. churn, with what keyds hold compared with what the API server has all along, 9. the same once more when
-//! all is over. All of it is removed at the end.
+//! pods, 8. churn of pods, 9. nodes that are replaced; in both what keyds hold is compared with what the API server
+//! has all along, and 10. once more when all is over. All of it is removed at the end.
 //!
 //! The synthetic nodes' tunnels have keys and signatures that verify, but nobody answers there: for a keyd all
 //! other nodes but the real ones are down.
@@ -55,7 +55,7 @@ const SETTLE: Duration = Duration::from_secs(20);
 const STRICT_PATIENCE: Duration = Duration::from_secs(60);
 /// Until everything of a churn's end is known.
 const QUIET: Duration = Duration::from_secs(10);
-/// Synthetic nodes on which no pods stay: in the churn others take their places.
+/// Synthetic nodes on which no pods stay: others take their places.
 const SPARE: usize = 2;
 /// So many wrong entries are shown.
 const SHOWN: usize = 10;
@@ -115,7 +115,8 @@ pub fn run(args: &ScaleArgs) -> Result<Report, ScaleError> {
     let silence = run.steady()?;
     run.sample(&maps, silence.mean_busy())?;
     if args.churn_minutes > 0.0 {
-        run.churn(&maps, &signing, silence.mean_busy())?;
+        run.churn(&maps, silence.mean_busy())?;
+        run.relocate(&maps, &signing)?;
     }
     run.compare(&maps)?;
     run.measure_tunnels(&signing)?;
@@ -280,7 +281,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn churn(&mut self, maps: &Arc<Vec<Ipcache>>, signing: &Signing, quiet: f64) -> Result<(), ScaleError> {
+    fn churn(&mut self, maps: &Arc<Vec<Ipcache>>, quiet: f64) -> Result<(), ScaleError> {
         let (args, first) = (self.args, self.next_pod);
         self.say(&format!(
             "churn for {} min, {} pods a minute",
@@ -288,24 +289,17 @@ impl Run<'_> {
         ));
         let before = self.most_resident()?;
         let span = Span::begin(&self.stage, &self.watchers)?;
-        let duration = Duration::from_secs_f64(60.0 * args.churn_minutes);
-        let pods = churn::turns(args.churn_rate, duration);
-        let spares = self.hosts..self.hosts + SPARE;
-        let relocation = Relocation {
-            next_node: spares.end,
-            hosts: spares.map(Host::first).collect(),
-            next_pod: first + pods,
-            lanes: args.lanes,
-        };
-        let (requests, hosts) = (&self.requests, self.hosts);
-        let (churned, moved) = self.runtime.block_on(async {
-            let staying = Truth::whole(requests).await?;
-            let churn = churn::run(requests, maps, hosts, first, args.churn_rate, pods);
-            let relocate = relocation.run(requests, signing, maps, duration);
-            let both = async { tokio::try_join!(churn, relocate) };
+        let pods = churn::turns(
+            args.churn_rate,
+            Duration::from_secs_f64(60.0 * args.churn_minutes),
+        );
+        self.next_pod += pods;
+        let churned = self.runtime.block_on(async {
+            let staying = Truth::whole(&self.requests).await?;
+            let churn = churn::run(&self.requests, maps, self.hosts, first, args.churn_rate, pods);
             tokio::select! {
-                both = both => both,
-                never = self.inspector.follow(requests, maps, &staying) => match never? {},
+                churned = churn => churned,
+                never = self.inspector.follow(&self.requests, maps, &staying) => match never? {},
             }
         })?;
         let spent = span.end(&self.stage, &self.watchers)?;
@@ -315,7 +309,6 @@ impl Run<'_> {
         let rate = churned.pods as f64 / churned.took.as_secs_f64() * 60.0;
         report.note("churn_rate", "churn: pods made and removed", rate, "1/min");
         churned.arrivals.tell(report, "churn", "churn");
-        moved.tell(report, "moved", "churn, an address on another node");
         let found = &self.inspector.found;
         report.note(
             "churn_rounds",
@@ -361,6 +354,38 @@ impl Run<'_> {
             mib(after),
             "MiB",
             most,
+        );
+        Ok(())
+    }
+
+    fn relocate(&mut self, maps: &Arc<Vec<Ipcache>>, signing: &Signing) -> Result<(), ScaleError> {
+        self.say("nodes are replaced, and their addresses pass to others");
+        let spares = self.hosts..self.hosts + SPARE;
+        let relocation = Relocation {
+            next_node: spares.end,
+            hosts: spares.map(Host::first).collect(),
+            next_pod: self.next_pod,
+            lanes: self.args.lanes,
+        };
+        self.next_pod += relocate::TURNS;
+        let wrong = self.inspector.found.wrong.len();
+        let moved = self.runtime.block_on(async {
+            let staying = Truth::whole(&self.requests).await?;
+            let relocate = relocation.run(&self.requests, signing, maps);
+            tokio::select! {
+                moved = relocate => moved,
+                never = self.inspector.follow(&self.requests, maps, &staying) => match never? {},
+            }
+        })?;
+        std::thread::sleep(QUIET);
+        let report = &mut self.report;
+        moved.tell(report, "moved", "an address on another node");
+        report.hold(
+            "moved_wrong",
+            "an address on another node: entries that were wrong",
+            (self.inspector.found.wrong.len() - wrong) as f64,
+            "",
+            bar::NONE,
         );
         Ok(())
     }

@@ -82,7 +82,7 @@ fn a_small_cluster_in_churn_has_no_wrong_entry_and_a_quiet_node_asks_nothing() {
         "{missed:?}: {report}"
     );
     let bars = figures.iter().filter(|figure| figure["below"].is_f64());
-    assert_eq!(bars.count(), 19, "{report}");
+    assert_eq!(bars.count(), 20, "{report}");
     assert_eq!(report["wrong"], Value::Array(Vec::new()));
     assert_eq!(
         output.status.code(),

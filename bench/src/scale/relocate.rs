@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
     arrival::{self, Arrivals},
@@ -18,7 +18,9 @@ use super::{
 };
 
 /// Between two that are replaced.
-const PACE: Duration = Duration::from_secs(5);
+const PACE: Duration = Duration::from_secs(2);
+/// So many are replaced.
+pub const TURNS: usize = 10;
 
 /// Which are replaced, and by what.
 pub struct Relocation {
@@ -33,24 +35,19 @@ pub struct Relocation {
 }
 
 impl Relocation {
-    /// Replaces one node after the other for so long; at the end the pods are gone.
+    /// Replaces one node after the other; at the end the pods are gone.
     pub async fn run(
         mut self,
         requests: &Requests,
         signing: &Signing,
         maps: &Arc<Vec<Ipcache>>,
-        duration: Duration,
     ) -> Result<Arrivals, ScaleError> {
         let mut arrivals = Arrivals::default();
         let mut pods = vec![None; self.hosts.len()];
         let mut pace = interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let begin = Instant::now();
-        for turn in 0.. {
+        for turn in 0..TURNS {
             pace.tick().await;
-            if begin.elapsed() >= duration {
-                break;
-            }
             let spare = turn % self.hosts.len();
             let old = self.hosts[spare];
             let new = old.heir(self.next_node);
