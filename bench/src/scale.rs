@@ -2,8 +2,9 @@
 //!
 //! A real API server is filled with synthetic nodes and pods; encryption is on. A few nodes are real: keyd in
 //! network namespaces, as in the tests. Stages: 1. control plane, lab and controller, 2. objects, 3. light watchers,
-//! 4. keyds, started one after the other and measured each, 5. quiet time, 6. single pods, 7. churn, 8. what keyds
-//! hold is compared with what the API server has. All of it is removed at the end.
+//! 4. keyds, started one after the other and measured each, 5. silence, 6. traffic between two nodes, 7. single
+//! pods, 8. churn of pods, 9. nodes that are replaced; in both what keyds hold is compared with what the API server
+//! has all along, and 10. once more when all is over. All of it is removed at the end.
 //!
 //! The synthetic nodes' tunnels have keys and signatures that verify, but nobody answers there: for a keyd all
 //! other nodes but the real ones are down.
@@ -20,24 +21,32 @@ mod churn;
 mod daemon;
 mod error;
 mod fill;
+mod inspect;
 mod ipcache;
 mod objects;
 mod process;
+mod relocate;
 mod report;
 mod requests;
 mod signing;
+mod span;
 mod stage;
+mod steady;
+mod truth;
+mod verify;
 mod watchers;
 
-use arrival::Arrivals;
-use audit::Mark;
-use daemon::Daemon;
 use error::{ScaleError, file};
+use inspect::Inspector;
 use ipcache::Ipcache;
+use objects::Host;
+use relocate::Relocation;
 use report::{Report, percentile_ms};
 use requests::Requests;
 use signing::Signing;
+use span::{Span, Spent};
 use stage::Stage;
+use truth::Truth;
 use watchers::Watchers;
 
 /// After the keyds have started, until they are as they stay: certificates, handshakes, freed memory.
@@ -46,6 +55,8 @@ const SETTLE: Duration = Duration::from_secs(20);
 const STRICT_PATIENCE: Duration = Duration::from_secs(60);
 /// Until everything of a churn's end is known.
 const QUIET: Duration = Duration::from_secs(10);
+/// Synthetic nodes on which no pods stay: others take their places.
+const SPARE: usize = 2;
 /// So many wrong entries are shown.
 const SHOWN: usize = 10;
 
@@ -58,20 +69,24 @@ mod bar {
     pub const TUNNEL_BYTES: f64 = 16_384.0;
     /// As a multiple of what it was before the churn.
     pub const MEMORY_AFTER: f64 = 1.1;
-    /// Wrong entries: none.
-    pub const WRONG: f64 = 0.5;
+    /// As a multiple of those in silence. A packet that woke the others would make it hundreds of times as many.
+    pub const WAKEUPS: f64 = 1.1;
+    /// For what is counted and must not be.
+    pub const NONE: f64 = 0.5;
 }
 
-/// Measures.
+/// Measures. What it is at is said on standard error.
 pub fn run(args: &ScaleArgs) -> Result<Report, ScaleError> {
     let synthetic = args.nodes - args.keyds;
-    if args.pods > synthetic * objects::MOST_PODS {
+    let hosts = synthetic - SPARE;
+    if args.pods > hosts * objects::MOST_PODS {
         return Err(ScaleError::TooManyPods {
             pods: args.pods,
-            nodes: synthetic,
+            nodes: hosts,
         });
     }
     let runtime = Runtime::new().map_err(file("a tokio runtime"))?;
+    eprintln!("starting a control plane, a lab and a controller");
     let stage = Stage::set(args.keyds)?;
     let entered = runtime.enter();
     let requests = Requests(stage.cluster.admin().client()?);
@@ -82,58 +97,65 @@ pub fn run(args: &ScaleArgs) -> Result<Report, ScaleError> {
     drop(entered);
     let mut run = Run {
         args,
-        synthetic,
+        hosts,
         next_pod: args.pods + args.keyds,
         report: Report::default(),
+        told: 0,
+        inspector: Inspector::new(args.keyds),
         runtime,
         requests,
+        watchers: Watchers::default(),
         stage,
     };
     let signing = run.fill()?;
-    let watchers = run
+    run.watchers = run
         .runtime
         .block_on(async { Watchers::start(&watching, args.watchers) });
-    let maps = run.start()?;
-    let maps = Arc::new(maps);
-    let quiet = run.stay_quiet(&watchers)?;
-    run.sample(&maps, quiet, &watchers)?;
-    if args.churn_minutes > 0 {
-        run.churn(&maps, quiet)?;
+    let maps = Arc::new(run.start()?);
+    let silence = run.steady()?;
+    run.sample(&maps, silence.mean_busy())?;
+    if args.churn_minutes > 0.0 {
+        run.churn(&maps, silence.mean_busy())?;
+        run.relocate(&maps, &signing)?;
     }
     run.compare(&maps)?;
-    run.measure_tunnel(&signing)?;
+    run.measure_tunnels(&signing)?;
     Ok(run.report)
 }
 
 struct Run<'a> {
     args: &'a ScaleArgs,
-    /// Nodes without a keyd.
-    synthetic: usize,
+    /// Synthetic nodes on which pods stay; they have the first numbers.
+    hosts: usize,
     /// The number of the next pod.
     next_pod: usize,
     report: Report,
+    /// So many of its figures were said.
+    told: usize,
+    inspector: Inspector,
     runtime: Runtime,
     requests: Requests,
+    watchers: Watchers,
     stage: Stage,
 }
 
 impl Run<'_> {
     fn fill(&mut self) -> Result<Signing, ScaleError> {
+        self.say("filling it");
         let (args, requests, lab) = (self.args, &self.requests, &self.stage.lab);
         let begin = Instant::now();
         let signing = self.runtime.block_on(async {
             let signing = fill::signing(requests).await?;
             fill::real(requests, lab, args.lanes, args.pods).await?;
-            fill::nodes(requests, &signing, self.synthetic, args.lanes).await?;
-            fill::pods(requests, args.pods, self.synthetic).await?;
+            fill::nodes(requests, &signing, self.hosts + SPARE, args.lanes).await?;
+            fill::pods(requests, args.pods, self.hosts).await?;
             Ok::<_, ScaleError>(signing)
         })?;
-        eprintln!(
-            "{} nodes and {} pods made in {:.0?}",
-            args.nodes,
-            args.pods,
-            begin.elapsed()
-        );
+        let took = begin.elapsed();
+        self.say(&format!(
+            "{} nodes and {} pods made in {took:.0?}",
+            args.nodes, args.pods
+        ));
         self.report.setting = [
             ("nodes", args.nodes as u64),
             ("pods", args.pods as u64),
@@ -152,12 +174,20 @@ impl Run<'_> {
     /// One after the other, so that they share the machine with the API server only.
     fn start(&mut self) -> Result<Vec<Ipcache>, ScaleError> {
         let (mut after, mut peaks) = (Vec::new(), Vec::new());
+        let span = Span::begin(&self.stage, &self.watchers)?;
         for number in 0..self.args.keyds {
             let daemon = self.stage.start(number)?;
             after.push(daemon.wait_ready()?);
             peaks.push(daemon.memory()?.peak);
-            eprintln!("keyd {} is ready after {:.2?}", daemon.node, after[number]);
+            let line = format!("keyd {} is ready after {:.2?}", daemon.node, after[number]);
+            self.say(&line);
         }
+        let asked = span.end(&self.stage, &self.watchers)?.asked;
+        if asked.watches == 0 {
+            let log = self.stage.cluster.audit_log().to_owned();
+            return Err(ScaleError::Unaudited { log });
+        }
+        self.say("waiting until they encrypt to each other, and have settled");
         self.wait_strict()?;
         std::thread::sleep(SETTLE);
         let nodes = self.stage.lab.nodes().iter();
@@ -174,7 +204,7 @@ impl Run<'_> {
             bar::RESIDENT_MIB,
         );
         let peak = peaks.into_iter().max().unwrap_or_default();
-        report.note("peak", "its peak until it is ready", mib(peak), "MiB");
+        report.note("start_peak", "its peak until it is ready", mib(peak), "MiB");
         let slowest = percentile_ms(&after, 1.0) / 1e3;
         report.hold(
             "start",
@@ -182,6 +212,13 @@ impl Run<'_> {
             slowest,
             "s",
             bar::START_S,
+        );
+        let requests = asked.watches + asked.others.values().sum::<u64>();
+        report.note(
+            "start_requests",
+            "from its start to ready: requests, watches among them",
+            requests as f64 / self.args.keyds as f64,
+            "",
         );
         let median = percentile_ms(&after, 0.5) / 1e3;
         report.note("start_p50", "from its start to ready, median", median, "s");
@@ -210,128 +247,99 @@ impl Run<'_> {
         }
     }
 
-    /// Counts what is asked while nothing changes; says how much CPU time a keyd takes, in seconds a second.
-    fn stay_quiet(&mut self, watchers: &Watchers) -> Result<f64, ScaleError> {
-        let mark = Mark::now(self.stage.cluster.audit_log())?;
-        let (cpu, bytes) = (self.cpu_time()?, watchers.received().0);
-        std::thread::sleep(Duration::from_secs(self.args.steady_seconds));
-        let asked = mark.since()?;
-        let seconds = self.args.steady_seconds as f64;
-        let busy = (self.cpu_time()? - cpu).as_secs_f64() / seconds / self.args.keyds as f64;
-        let node_minutes = self.args.keyds as f64 * seconds / 60.0;
-        let others = asked.others.values().sum::<u64>() as f64 / node_minutes;
-        let bytes = (watchers.received().0 - bytes) / seconds;
-        let report = &mut self.report;
-        report.hold(
-            "quiet_requests",
-            "quiet: requests of a node",
-            others,
-            "1/min",
-            bar::QUIET_REQUESTS,
-        );
-        report.note(
-            "quiet_watches",
-            "quiet: its watches taken up again",
-            asked.watches as f64 / node_minutes,
-            "1/min",
-        );
-        report.note("quiet_cpu", "quiet: CPU time of a keyd", busy * 1e3, "ms/s");
-        report.note("quiet_bytes", "quiet: sent to a watcher", bytes, "B/s");
-        report.quiet_requests = asked.others;
-        Ok(busy)
+    fn steady(&mut self) -> Result<Spent, ScaleError> {
+        let seconds = self.args.steady_seconds;
+        self.say(&format!("silence for {seconds} s"));
+        let silence = steady::silence(&self.stage, &self.watchers, seconds, &mut self.report)?;
+        self.say("traffic between two nodes");
+        steady::traffic(&self.stage, &self.watchers, &silence, &mut self.report)?;
+        Ok(silence)
     }
 
-    fn sample(&mut self, maps: &[Ipcache], quiet: f64, watchers: &Watchers) -> Result<(), ScaleError> {
+    /// `quiet` is the CPU time of a keyd in silence, in seconds a second.
+    fn sample(&mut self, maps: &[Ipcache], quiet: f64) -> Result<(), ScaleError> {
         let samples = self.args.samples;
+        self.say(&format!("{samples} single pods"));
         let pods = self.next_pod..self.next_pod + samples;
         self.next_pod = pods.end;
         let bar = fill::progress(samples as u64, "single pods");
-        let (cpu, received, begin) = (self.cpu_time()?, watchers.received(), Instant::now());
-        let sampling = arrival::sample(&self.requests, maps, pods, self.synthetic, &bar);
+        let span = Span::begin(&self.stage, &self.watchers)?;
+        let sampling = arrival::sample(&self.requests, maps, pods, self.hosts, &bar);
         let arrivals = self.runtime.block_on(sampling)?;
         bar.finish_and_clear();
-        let per_pod = self.cpu_per_pod(cpu, begin.elapsed(), quiet, samples)?;
-        let now = watchers.received();
-        let per_event = (now.0 - received.0) / (now.1 - received.1).max(1.0);
+        let spent = span.end(&self.stage, &self.watchers)?;
         let report = &mut self.report;
-        hold_arrivals(
-            report,
-            &arrivals,
-            ["known", "known_p50", "known_max", "known_answered"],
-            [
-                "one pod: known to all keyds, p99",
-                "one pod: known to all keyds, median",
-                "one pod: known to all keyds, most",
-                "one pod: of that, the API server's answer, p99",
-            ],
-        );
-        let gone = percentile_ms(&arrivals.gone, 0.99);
-        report.note("gone", "one pod: gone from all keyds, p99", gone, "ms");
+        arrivals.tell(report, "one", "one pod");
         report.note(
-            "cpu_per_pod",
+            "one_cpu",
             "one pod: CPU time of a keyd, made and removed",
-            per_pod,
+            spent.cpu_beyond(quiet) * 1e3 / samples as f64,
             "ms",
         );
+        let per_event = spent.bytes / spent.events.max(1.0);
         report.note("event_bytes", "one pod: size of an event", per_event, "B");
-        report.hold(
-            "misled",
-            "one pod: looks that led elsewhere",
-            arrivals.misled as f64,
-            "",
-            bar::WRONG,
-        );
         Ok(())
     }
 
     fn churn(&mut self, maps: &Arc<Vec<Ipcache>>, quiet: f64) -> Result<(), ScaleError> {
-        let (cpu, before, begin) = (self.cpu_time()?, self.most_resident()?, Instant::now());
         let (args, first) = (self.args, self.next_pod);
-        let duration = Duration::from_secs(60 * args.churn_minutes);
-        let churn = churn::run(
-            &self.requests,
-            maps,
-            self.synthetic,
-            first,
+        self.say(&format!(
+            "churn for {} min, {} pods a minute",
+            args.churn_minutes, args.churn_rate
+        ));
+        let before = self.most_resident()?;
+        let span = Span::begin(&self.stage, &self.watchers)?;
+        let pods = churn::turns(
             args.churn_rate,
-            duration,
+            Duration::from_secs_f64(60.0 * args.churn_minutes),
         );
-        let churned = self.runtime.block_on(churn)?;
-        self.next_pod += churned.pods;
-        let per_pod = self.cpu_per_pod(cpu, begin.elapsed(), quiet, churned.pods)?;
+        self.next_pod += pods;
+        let churned = self.runtime.block_on(async {
+            let staying = Truth::whole(&self.requests).await?;
+            let churn = churn::run(&self.requests, maps, self.hosts, first, args.churn_rate, pods);
+            tokio::select! {
+                churned = churn => churned,
+                never = self.inspector.follow(&self.requests, maps, &staying) => match never? {},
+            }
+        })?;
+        let spent = span.end(&self.stage, &self.watchers)?;
         std::thread::sleep(QUIET);
         let after = self.most_resident()?;
         let report = &mut self.report;
         let rate = churned.pods as f64 / churned.took.as_secs_f64() * 60.0;
         report.note("churn_rate", "churn: pods made and removed", rate, "1/min");
-        hold_arrivals(
-            report,
-            &churned.arrivals,
-            [
-                "churn_known",
-                "churn_known_p50",
-                "churn_known_max",
-                "churn_answered",
-            ],
-            [
-                "churn: known to all keyds, p99",
-                "churn: known to all keyds, median",
-                "churn: known to all keyds, most",
-                "churn: of that, the API server's answer, p99",
-            ],
+        churned.arrivals.tell(report, "churn", "churn");
+        let found = &self.inspector.found;
+        report.note(
+            "churn_rounds",
+            "churn: times that all of every map was compared",
+            found.rounds as f64,
+            "",
+        );
+        report.note(
+            "churn_compared",
+            "churn: entries compared",
+            found.compared as f64,
+            "",
+        );
+        report.hold(
+            "churn_wrong",
+            "churn: entries that were wrong",
+            found.wrong.len() as f64,
+            "",
+            bar::NONE,
+        );
+        report.note(
+            "churn_cpu",
+            "churn: CPU time of a keyd",
+            spent.mean_busy() * 1e3,
+            "ms/s",
         );
         report.note(
             "churn_cpu_per_pod",
             "churn: CPU time of a keyd, made and removed",
-            per_pod,
+            spent.cpu_beyond(quiet) * 1e3 / churned.pods.max(1) as f64,
             "ms",
-        );
-        report.hold(
-            "churn_misled",
-            "churn: looks that led elsewhere",
-            churned.arrivals.misled as f64,
-            "",
-            bar::WRONG,
         );
         report.note(
             "churn_before",
@@ -350,65 +358,100 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What all keyds hold, with what the API server has.
-    fn compare(&mut self, maps: &[Ipcache]) -> Result<(), ScaleError> {
-        let expected = self.runtime.block_on(arrival::expected(&self.requests))?;
-        let mut wrong = Vec::new();
-        for (map, daemon) in maps.iter().zip(&self.stage.daemons) {
-            let found = map.wrong(&expected)?;
-            wrong.extend(
-                found
-                    .into_iter()
-                    .map(|what| format!("keyd {}: {what}", daemon.node)),
-            );
-        }
+    fn relocate(&mut self, maps: &Arc<Vec<Ipcache>>, signing: &Signing) -> Result<(), ScaleError> {
+        self.say("nodes are replaced, and their addresses pass to others");
+        let spares = self.hosts..self.hosts + SPARE;
+        let relocation = Relocation {
+            next_node: spares.end,
+            hosts: spares.map(Host::first).collect(),
+            next_pod: self.next_pod,
+            lanes: self.args.lanes,
+        };
+        self.next_pod += relocate::TURNS;
+        let wrong = self.inspector.found.wrong.len();
+        let moved = self.runtime.block_on(async {
+            let staying = Truth::whole(&self.requests).await?;
+            let relocate = relocation.run(&self.requests, signing, maps);
+            tokio::select! {
+                moved = relocate => moved,
+                never = self.inspector.follow(&self.requests, maps, &staying) => match never? {},
+            }
+        })?;
+        std::thread::sleep(QUIET);
         let report = &mut self.report;
+        moved.tell(report, "moved", "an address on another node");
+        report.hold(
+            "moved_wrong",
+            "an address on another node: entries that were wrong",
+            (self.inspector.found.wrong.len() - wrong) as f64,
+            "",
+            bar::NONE,
+        );
+        Ok(())
+    }
+
+    /// What all keyds hold, with what the API server has, now that nothing changes.
+    fn compare(&mut self, maps: &Arc<Vec<Ipcache>>) -> Result<(), ScaleError> {
+        self.say("comparing all of every map once more");
+        let so_far = self.inspector.found.clone();
+        let comparing = self.inspector.compare(&self.requests, maps);
+        self.runtime.block_on(comparing)?;
+        let mut peak = 0;
+        for daemon in &self.stage.daemons {
+            peak = peak.max(daemon.memory()?.peak);
+        }
+        let (report, found) = (&mut self.report, &mut self.inspector.found);
         report.note(
-            "addresses",
-            "addresses of pods in each keyd's map",
-            expected.pods.len() as f64,
+            "compared",
+            "end: entries compared",
+            (found.compared - so_far.compared) as f64,
             "",
         );
         report.hold(
             "wrong",
-            "entries of all keyds that are wrong",
-            wrong.len() as f64,
+            "end: entries that are wrong",
+            (found.wrong.len() - so_far.wrong.len()) as f64,
             "",
-            bar::WRONG,
+            bar::NONE,
         );
-        wrong.truncate(SHOWN);
-        report.wrong = wrong;
+        report.note(
+            "peak",
+            "end: the most resident memory that a keyd ever had",
+            mib(peak),
+            "MiB",
+        );
+        found.wrong.truncate(SHOWN);
+        report.wrong = std::mem::take(&mut found.wrong);
         Ok(())
     }
 
-    fn measure_tunnel(&mut self, signing: &Signing) -> Result<(), ScaleError> {
-        let large = fill::large_tunnel(&self.requests, signing, self.synthetic - 1);
-        let bytes = self.runtime.block_on(large)? as f64;
-        self.report.hold(
+    fn measure_tunnels(&mut self, signing: &Signing) -> Result<(), ScaleError> {
+        let (requests, real) = (&self.requests, self.stage.lab.nodes()[0].name());
+        let (small, large) = self.runtime.block_on(async {
+            tokio::try_join!(
+                fill::tunnel_bytes(requests, real),
+                fill::large_tunnel(requests, signing, Host::first(0)),
+            )
+        })?;
+        let report = &mut self.report;
+        report.note("tunnel_here", "a keyd's NodeTunnel, as it is", small as f64, "B");
+        report.hold(
             "tunnel",
             "a NodeTunnel of two generations of 64 lanes",
-            bytes,
+            large as f64,
             "B",
             bar::TUNNEL_BYTES,
         );
         Ok(())
     }
 
-    /// Of all keyds together.
-    fn cpu_time(&self) -> Result<Duration, ScaleError> {
-        self.stage.daemons.iter().map(Daemon::cpu_time).sum()
-    }
-
-    /// Milliseconds of one keyd beyond those of the same time without a change.
-    fn cpu_per_pod(
-        &self,
-        before: Duration,
-        took: Duration,
-        quiet: f64,
-        pods: usize,
-    ) -> Result<f64, ScaleError> {
-        let of_one = (self.cpu_time()? - before).as_secs_f64() / self.args.keyds as f64;
-        Ok((of_one - quiet * took.as_secs_f64()) * 1e3 / pods.max(1) as f64)
+    /// Says what it is at, for who waits, and before that what was measured since, which outlives a run that fails.
+    fn say(&mut self, what: &str) {
+        for line in self.report.lines(self.told) {
+            eprintln!("  {line}");
+        }
+        self.told = self.report.figures.len();
+        eprintln!("{what}");
     }
 
     /// In KiB, of the keyd that has most.
@@ -419,24 +462,6 @@ impl Run<'_> {
         }
         Ok(most)
     }
-}
-
-fn hold_arrivals(
-    report: &mut Report,
-    arrivals: &Arrivals,
-    [p99, p50, most, answered]: [&'static str; 4],
-    meanings: [&'static str; 4],
-) {
-    let known = |share| percentile_ms(&arrivals.known, share);
-    report.hold(p99, meanings[0], known(0.99), "ms", bar::KNOWN_P99_MS);
-    report.note(p50, meanings[1], known(0.5), "ms");
-    report.note(most, meanings[2], known(1.0), "ms");
-    report.note(
-        answered,
-        meanings[3],
-        percentile_ms(&arrivals.answered, 0.99),
-        "ms",
-    );
 }
 
 fn mib(kib: u64) -> f64 {

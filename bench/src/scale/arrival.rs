@@ -1,16 +1,18 @@
 //! How soon all keyds know of a pod: the time from the request that writes its addresses until the last of them
 //! has programmed them.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use indicatif::ProgressBar;
 use tokio::time::{Instant, sleep};
 
 use super::{
+    bar,
     error::ScaleError,
-    ipcache::{Expected, Holder, Ipcache},
-    objects::{self, Site},
-    requests::{ALL_PODS, NODES, PODS, Requests},
+    ipcache::{Holder, Ipcache},
+    objects::{self, Host, Site},
+    report::{Report, percentile_ms},
+    requests::{PODS, Requests},
 };
 
 /// Between two looks at the maps, each of which takes about a microsecond a map.
@@ -25,12 +27,21 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Arrivals {
     /// Until the last keyd knew of a new pod.
     pub known: Vec<Duration>,
-    /// Of that, until the API server had answered.
+    /// Until the API server had answered; a watch may have been quicker.
     pub answered: Vec<Duration>,
     /// Until the last keyd had forgotten a removed pod.
     pub gone: Vec<Duration>,
     /// Looks at which a keyd led a new pod's address to another node than its own.
     pub misled: u64,
+    /// Changes that some keyd did not know in the end.
+    pub lost: u64,
+}
+
+/// What was seen of one new pod.
+pub struct Arrival {
+    known: Duration,
+    answered: Duration,
+    misled: u64,
 }
 
 /// Makes pods and removes them, one after the other.
@@ -45,12 +56,14 @@ pub async fn sample(
     for (place, number) in pods.enumerate() {
         // Another node each time.
         let site = Site::passing(place % nodes, nodes).expect("there is one such place on each node");
-        arrivals.add(make(requests, maps, number, site, &vec![None; maps.len()]).await?);
+        let (nobody, peers) = (vec![None; maps.len()], peers(maps, site.node)?);
+        let leads = |map: usize, peer| peers[map] == Some(peer);
+        arrivals.add(make(requests, maps, number, site, &nobody, leads).await?);
         sleep(PAUSE).await;
         let begin = Instant::now();
         remove(requests, number, site).await?;
-        let known = until(maps, &site.addresses(), begin, |_, holder| holder.is_none()).await?;
-        arrivals.gone.push(known);
+        let gone = until(maps, &site.addresses(), begin, |_, holder| holder.is_none()).await?;
+        arrivals.add_removal(gone);
         sleep(PAUSE).await;
         progress.inc(1);
     }
@@ -58,30 +71,81 @@ pub async fn sample(
 }
 
 impl Arrivals {
-    pub fn add(&mut self, (known, answered, misled): (Duration, Duration, u64)) {
-        self.known.push(known);
-        self.answered.push(answered);
-        self.misled += misled;
+    /// Takes in what was seen of one new pod.
+    pub fn add(&mut self, arrival: Arrival) {
+        self.known.push(arrival.known);
+        self.answered.push(arrival.answered);
+        self.misled += arrival.misled;
+        self.lost += u64::from(arrival.known >= PATIENCE);
+    }
+
+    fn add_removal(&mut self, gone: Duration) {
+        self.gone.push(gone);
+        self.lost += u64::from(gone >= PATIENCE);
+    }
+
+    /// Puts what was seen into the report; `when` begins the names, `what` the meanings.
+    pub fn tell(&self, report: &mut Report, when: &str, what: &str) {
+        let known = |share| percentile_ms(&self.known, share);
+        report.hold(
+            format!("{when}_known"),
+            format!("{what}: known to all keyds, p99"),
+            known(0.99),
+            "ms",
+            bar::KNOWN_P99_MS,
+        );
+        for (name, share, meaning) in [("p50", 0.5, "median"), ("max", 1.0, "most")] {
+            report.note(
+                format!("{when}_known_{name}"),
+                format!("{what}: known to all keyds, {meaning}"),
+                known(share),
+                "ms",
+            );
+        }
+        report.note(
+            format!("{when}_answered"),
+            format!("{what}: the API server has answered, p99"),
+            percentile_ms(&self.answered, 0.99),
+            "ms",
+        );
+        if !self.gone.is_empty() {
+            report.note(
+                format!("{when}_gone"),
+                format!("{what}: gone from all keyds, p99"),
+                percentile_ms(&self.gone, 0.99),
+                "ms",
+            );
+        }
+        report.hold(
+            format!("{when}_misled"),
+            format!("{what}: looks that led elsewhere"),
+            self.misled as f64,
+            "",
+            bar::NONE,
+        );
+        report.hold(
+            format!("{when}_lost"),
+            format!("{what}: not known after {} s", PATIENCE.as_secs()),
+            self.lost as f64,
+            "",
+            bar::NONE,
+        );
     }
 }
 
-/// Makes a pod whose addresses were those of `before`, for each keyd. Says how long it took until all knew, how
-/// long the API server took of that, and how often an address led elsewhere meanwhile.
+/// Makes a pod whose addresses were those of `before`, for each keyd, and waits until all know; `leads` says of a
+/// keyd's number and a peer whether that is the node that the pod is on.
 pub async fn make(
     requests: &Requests,
     maps: &[Ipcache],
     number: usize,
     site: Site,
     before: &[Option<Holder>],
-) -> Result<(Duration, Duration, u64), ScaleError> {
+    leads: impl Fn(usize, u32) -> bool,
+) -> Result<Arrival, ScaleError> {
     let (object, status) = objects::synthetic_pod(number, site);
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     requests.create(PODS, &object).await?;
-    let [prefix, _] = objects::pod_cidrs(site.node);
-    let peers = maps
-        .iter()
-        .map(|map| map.peer_of(prefix))
-        .collect::<Result<Vec<_>, _>>()?;
     let mut misled = 0;
     let begin = Instant::now();
     let answered = async {
@@ -93,12 +157,22 @@ pub async fn make(
         let Some(holder) = holder else { return false };
         // The number of an identity is never given twice.
         let is_new = before[map].is_none_or(|before| before.identity != holder.identity);
-        let leads_there = peers[map] == Some(holder.peer);
+        let leads_there = leads(map, holder.peer);
         misled += u64::from(is_new && !leads_there);
         is_new && leads_there
     });
     let (answered, known) = tokio::try_join!(answered, known)?;
-    Ok((known, answered, misled))
+    Ok(Arrival {
+        known,
+        answered,
+        misled,
+    })
+}
+
+/// The peer that a node's prefix leads to, for each keyd.
+pub fn peers(maps: &[Ipcache], node: Host) -> Result<Vec<Option<u32>>, ScaleError> {
+    let [prefix, _] = node.pod_cidrs();
+    maps.iter().map(|map| map.peer_of(prefix)).collect()
 }
 
 /// Removes a pod.
@@ -112,36 +186,6 @@ pub async fn remove(requests: &Requests, number: usize, site: Site) -> Result<()
 /// Who has an address, for each keyd.
 pub fn holders(maps: &[Ipcache], address: IpAddr) -> Result<Vec<Option<Holder>>, ScaleError> {
     maps.iter().map(|map| map.holder(address)).collect()
-}
-
-/// What the maps should hold by what the API server has.
-pub async fn expected(requests: &Requests) -> Result<Expected, ScaleError> {
-    let mut expected = Expected::default();
-    let mut prefixes: BTreeMap<String, Vec<ipnet::IpNet>> = BTreeMap::new();
-    requests
-        .each(NODES, |node| {
-            let name = node["metadata"]["name"].as_str().unwrap_or_default();
-            let cidrs = node["spec"]["podCIDRs"].as_array().into_iter().flatten();
-            let cidrs = cidrs.filter_map(|cidr| cidr.as_str()?.parse().ok());
-            prefixes.insert(name.to_owned(), cidrs.collect());
-            let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
-            let own = addresses.filter_map(|one| one["address"].as_str()?.parse::<IpAddr>().ok());
-            expected.nodes.extend(own);
-        })
-        .await?;
-    requests
-        .each(ALL_PODS, |pod| {
-            let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-            let addresses = pod["status"]["podIPs"].as_array().into_iter().flatten();
-            for address in addresses.filter_map(|ip| ip["ip"].as_str()?.parse::<IpAddr>().ok()) {
-                let of_node = prefixes.get(node).into_iter().flatten();
-                let prefix = of_node.copied().find(|prefix| prefix.contains(&address));
-                expected.pods.extend(prefix.map(|prefix| (address, prefix)));
-            }
-        })
-        .await?;
-    expected.prefixes = prefixes.into_values().flatten().collect();
-    Ok(expected)
 }
 
 /// Waits until `holds` of every keyd and address; says how long after `begin` that was.

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    arrival::{self, Arrivals},
+    arrival::{self, Arrival, Arrivals},
     error::ScaleError,
     fill::progress,
     ipcache::Ipcache,
@@ -37,21 +37,25 @@ pub struct Churned {
 /// A place, and the number of the pod that has it.
 type Place = Arc<Mutex<(Site, Option<usize>)>>;
 
-/// Lets pods come and go for so long, `rate` a minute, with numbers from `first` on; at the end all are gone.
+/// How many pods that is.
+pub fn turns(rate: u64, duration: Duration) -> usize {
+    (duration.as_secs_f64() * rate as f64 / 60.0) as usize
+}
+
+/// Lets so many pods come and go, `rate` a minute, with numbers from `first` on; at the end all are gone.
 pub async fn run(
     requests: &Requests,
     maps: &Arc<Vec<Ipcache>>,
     nodes: usize,
     first: usize,
     rate: u64,
-    duration: Duration,
+    turns: usize,
 ) -> Result<Churned, ScaleError> {
     let places = (rate as f64 * LIFE.as_secs_f64() / 60.0).ceil() as usize;
     let places: Vec<Place> = (0..places.max(1))
         .map_while(|number| Site::passing(number, nodes))
         .map(|site| Arc::new(Mutex::new((site, None))))
         .collect();
-    let turns = (duration.as_secs_f64() * rate as f64 / 60.0) as usize;
     let bar = progress(turns as u64, "pods came and went");
     let mut pace = interval(Duration::from_secs(60) / rate as u32);
     pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -83,7 +87,7 @@ pub async fn run(
 }
 
 impl Churned {
-    fn take_in(&mut self, one: (Duration, Duration, u64)) {
+    fn take_in(&mut self, one: Arrival) {
         self.arrivals.add(one);
         self.pods += 1;
     }
@@ -94,12 +98,14 @@ async fn replace(
     maps: Arc<Vec<Ipcache>>,
     place: Place,
     number: usize,
-) -> Result<(Duration, Duration, u64), ScaleError> {
+) -> Result<Arrival, ScaleError> {
     let mut held = place.lock().await;
     let site = held.0;
     let before = arrival::holders(&maps, site.addresses()[0])?;
     if let Some(old) = held.1.replace(number) {
         arrival::remove(&requests, old, site).await?;
     }
-    arrival::make(&requests, &maps, number, site, &before).await
+    let peers = arrival::peers(&maps, site.node)?;
+    let leads = |map: usize, peer| peers[map] == Some(peer);
+    arrival::make(&requests, &maps, number, site, &before, leads).await
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     error::{ScaleError, file},
-    process::{self, Memory},
+    process::{self, Memory, Usage},
     stage::SYSTEM,
 };
 
@@ -101,9 +101,9 @@ impl Daemon {
         process::memory(self.process.id())
     }
 
-    /// The CPU time that it took so far.
-    pub fn cpu_time(&self) -> Result<Duration, ScaleError> {
-        process::cpu_time(self.process.id())
+    /// What it has used so far.
+    pub fn usage(&self) -> Result<Usage, ScaleError> {
+        process::usage(self.process.id())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use hauberk_netlab::{LabError, kubernetes::KubernetesError};
+use hauberk_netlab::{LabError, iperf::IperfError, kubernetes::KubernetesError};
 use thiserror::Error;
 
 use crate::program::NoProgram;
@@ -22,6 +22,12 @@ pub enum ScaleError {
     /// The control plane.
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
+    /// The traffic between two nodes.
+    #[error("no traffic from pod to pod")]
+    Traffic(#[from] IperfError),
+    /// Without it nothing is known of requests.
+    #[error("the API server's audit log has no request of a keyd, though all are ready; see {}", log.display())]
+    Unaudited { log: PathBuf },
     /// keyd is not where it should be.
     #[error(transparent)]
     NoProgram(#[from] NoProgram),

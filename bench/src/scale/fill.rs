@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     error::ScaleError,
-    objects::{self, NAMESPACE, Site},
+    objects::{self, Host, NAMESPACE, Site},
     requests::{MESHES, NAMESPACES, NODES, PODS, Requests, SYSTEM_CONFIG_MAPS, SYSTEM_SECRETS, TUNNELS},
     signing::{Signing, tunnel_status},
 };
@@ -69,13 +69,17 @@ pub async fn nodes(
     count: usize,
     lanes: u16,
 ) -> Result<(), ScaleError> {
-    each("nodes", count, |number| async move {
-        let stored = requests.create(NODES, &objects::synthetic_node(number)).await?;
-        tunnel(requests, signing, number, &stored, &[GENERATION], lanes)
-            .await
-            .map(drop)
+    each("nodes", count, |number| {
+        node(requests, signing, Host::first(number), lanes)
     })
     .await
+}
+
+/// A synthetic node with its NodeTunnel.
+pub async fn node(requests: &Requests, signing: &Signing, host: Host, lanes: u16) -> Result<(), ScaleError> {
+    let stored = requests.create(NODES, &objects::synthetic_node(host)).await?;
+    let made = tunnel(requests, signing, host, &stored, &[GENERATION], lanes);
+    made.await.map(drop)
 }
 
 /// The pods that stay.
@@ -90,33 +94,32 @@ pub async fn pods(requests: &Requests, count: usize, nodes: usize) -> Result<(),
 }
 
 /// Gives a synthetic node the largest NodeTunnel there can be; returns its size as stored, in bytes of JSON.
-pub async fn large_tunnel(
-    requests: &Requests,
-    signing: &Signing,
-    number: usize,
-) -> Result<usize, ScaleError> {
+pub async fn large_tunnel(requests: &Requests, signing: &Signing, host: Host) -> Result<usize, ScaleError> {
     const LARGE: (&[u64], u16) = (&[1_000_001, 1_000_002], 64);
-    let name = objects::node_name(number);
-    let node = requests.find(NODES, &name).await?.unwrap_or_default();
-    let stored = tunnel(requests, signing, number, &node, LARGE.0, LARGE.1).await?;
+    let node = requests.find(NODES, &host.name()).await?.unwrap_or_default();
+    let stored = tunnel(requests, signing, host, &node, LARGE.0, LARGE.1).await?;
     Ok(stored.to_string().len())
+}
+
+/// The size of a node's NodeTunnel as stored, in bytes of JSON; 0 if there is none.
+pub async fn tunnel_bytes(requests: &Requests, node: &str) -> Result<usize, ScaleError> {
+    let stored = requests.find(TUNNELS, node).await?;
+    Ok(stored.map_or(0, |stored| stored.to_string().len()))
 }
 
 async fn tunnel(
     requests: &Requests,
     signing: &Signing,
-    number: usize,
+    host: Host,
     node: &Value,
     ids: &[u64],
     lanes: u16,
 ) -> Result<Value, ScaleError> {
-    let name = objects::node_name(number);
+    let name = host.name();
     let uid = node["metadata"]["uid"].as_str().unwrap_or_default();
-    let object = signing.tunnel(number, uid, ids, lanes)?;
+    let object = signing.tunnel(host, uid, ids, lanes)?;
     requests.apply(TUNNELS, &name, &object).await?;
-    requests
-        .apply_status(TUNNELS, &name, &tunnel_status(number))
-        .await
+    requests.apply_status(TUNNELS, &name, &tunnel_status(host)).await
 }
 
 async fn each<F>(what: &'static str, count: usize, make: impl Fn(usize) -> F) -> Result<(), ScaleError>

@@ -1,6 +1,6 @@
 //! The synthetic objects, and the lab's own: pure, as JSON.
 //!
-//! A synthetic node is a number, and all addresses follow from it; nobody answers at them. A pod is a [`Site`],
+//! All of a synthetic node, a [`Host`], follows from numbers; nobody answers at its addresses. A pod is a [`Site`],
 //! which is a place on such a node with its addresses, and a number that makes its name and one of its labels
 //! unique. Its object has what a common pod's has (probes, mounts, tolerations, conditions), since its size is
 //! what lists and watches cost.
@@ -27,19 +27,69 @@ const LAST: usize = 254;
 const NODES_V4: u32 = u32::from_be_bytes([172, 16, 0, 0]);
 const PODS_V4: u32 = u32::from_be_bytes([10, 128, 0, 0]);
 
+/// The label that tells pods that come and go from those that stay: its number, and its value's number for both.
+const PASSING_LABEL: usize = 4;
+const STAYS: usize = 4;
+const PASSES: usize = 5;
+
+/// A synthetic node: its number makes its name, and its place its addresses. No two that are there at one time
+/// have one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Host {
+    pub number: usize,
+    place: usize,
+}
+
 /// Where a pod is: a place on a synthetic node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Site {
-    /// The node's number.
-    pub node: usize,
+    pub node: Host,
     host: usize,
+}
+
+impl Host {
+    /// The first node with this number's place.
+    pub fn first(number: usize) -> Self {
+        Self {
+            number,
+            place: number,
+        }
+    }
+
+    /// Another node, at the same place.
+    pub fn heir(self, number: usize) -> Self {
+        Self { number, ..self }
+    }
+
+    /// Its name.
+    pub fn name(self) -> String {
+        format!("synthetic-{:05}", self.number)
+    }
+
+    /// Its own addresses, IPv4 first.
+    pub fn addresses(self) -> [IpAddr; 2] {
+        [
+            Ipv4Addr::from(NODES_V4 + 1 + self.place as u32).into(),
+            Ipv6Addr::new(0xfd79, 0, 0, 0, 0, 0, 1, self.place as u16).into(),
+        ]
+    }
+
+    /// The prefixes of its pods: a /24 and a /64.
+    pub fn pod_cidrs(self) -> [IpNet; 2] {
+        let v4 = Ipv4Addr::from(PODS_V4 + ((self.place as u32) << 8));
+        let v6 = Ipv6Addr::new(0xfd78, 0, 0, self.place as u16, 0, 0, 0, 0);
+        [
+            Ipv4Net::new_assert(v4, 24).into(),
+            Ipv6Net::new_assert(v6, 64).into(),
+        ]
+    }
 }
 
 impl Site {
     /// The place of the pod with this number that stays, of a cluster with so many synthetic nodes.
     pub fn staying(number: usize, nodes: usize) -> Self {
         Self {
-            node: number % nodes,
+            node: Host::first(number % nodes),
             host: FIRST + number / nodes,
         }
     }
@@ -48,14 +98,26 @@ impl Site {
     pub fn passing(number: usize, nodes: usize) -> Option<Self> {
         let host = FIRST_PASSING + number / nodes;
         (host <= LAST).then_some(Self {
-            node: number % nodes,
+            node: Host::first(number % nodes),
             host,
         })
     }
 
+    /// The first place for pods that come and go on a node.
+    pub fn first_passing(node: Host) -> Self {
+        Self {
+            node,
+            host: FIRST_PASSING,
+        }
+    }
+
+    fn passes(self) -> bool {
+        self.host >= FIRST_PASSING
+    }
+
     /// The pod's addresses, IPv4 first.
     pub fn addresses(self) -> [IpAddr; 2] {
-        let [v4, v6] = pod_cidrs(self.node);
+        let [v4, v6] = self.node.pod_cidrs();
         let host = self.host as u32;
         let (IpAddr::V4(v4), IpAddr::V6(v6)) = (v4.network(), v6.network()) else {
             unreachable!("pod_cidrs gives IPv4 first")
@@ -67,32 +129,14 @@ impl Site {
     }
 }
 
-/// A synthetic node's name.
-pub fn node_name(number: usize) -> String {
-    format!("synthetic-{number:05}")
-}
-
-/// A synthetic node's own addresses.
-pub fn node_addresses(number: usize) -> [IpAddr; 2] {
-    [
-        Ipv4Addr::from(NODES_V4 + 1 + number as u32).into(),
-        Ipv6Addr::new(0xfd79, 0, 0, 0, 0, 0, 1, number as u16).into(),
-    ]
-}
-
-/// The prefixes of a synthetic node's pods: a /24 and a /64.
-pub fn pod_cidrs(number: usize) -> [IpNet; 2] {
-    let v4 = Ipv4Addr::from(PODS_V4 + ((number as u32) << 8));
-    let v6 = Ipv6Addr::new(0xfd78, 0, 0, number as u16, 0, 0, 0, 0);
-    [
-        Ipv4Net::new_assert(v4, 24).into(),
-        Ipv6Net::new_assert(v6, 64).into(),
-    ]
+/// Selects the pods that come and go.
+pub fn passing_pods() -> String {
+    format!("{}={}", label_key(PASSING_LABEL), label_value(PASSES))
 }
 
 /// A synthetic Node.
-pub fn synthetic_node(number: usize) -> Value {
-    node(&node_name(number), node_addresses(number), pod_cidrs(number))
+pub fn synthetic_node(host: Host) -> Value {
+    node(&host.name(), host.addresses(), host.pod_cidrs())
 }
 
 /// The Node of one in the lab.
@@ -116,8 +160,9 @@ pub fn synthetic_pod(number: usize, site: Site) -> (Value, Value) {
     pod(
         &format!("pod-{number:09}"),
         number,
-        &node_name(site.node),
+        &site.node.name(),
         site.addresses(),
+        if site.passes() { PASSES } else { STAYS },
     )
 }
 
@@ -128,6 +173,7 @@ pub fn real_pod(number: usize, real: &Pod) -> (Value, Value) {
         number,
         real.node(),
         [real.v4().into(), real.v6().into()],
+        STAYS,
     )
 }
 
@@ -146,7 +192,7 @@ fn node(name: &str, addresses: [IpAddr; 2], cidrs: [IpNet; 2]) -> Value {
     })
 }
 
-fn pod(name: &str, number: usize, node: &str, addresses: [IpAddr; 2]) -> (Value, Value) {
+fn pod(name: &str, number: usize, node: &str, addresses: [IpAddr; 2], passing: usize) -> (Value, Value) {
     let ips: Vec<_> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
     let probe = json!({"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 10});
     let object = json!({
@@ -159,7 +205,7 @@ fn pod(name: &str, number: usize, node: &str, addresses: [IpAddr; 2]) -> (Value,
                 label_key(1): label_value(1),
                 label_key(2): label_value(number % 10),
                 label_key(3): label_value(number % 100),
-                label_key(4): label_value(4),
+                label_key(PASSING_LABEL): label_value(passing),
             },
         },
         "spec": {
@@ -228,12 +274,23 @@ mod tests {
         let passing = (0..300).map(|number| Site::passing(number, nodes).unwrap());
         let mut seen = BTreeSet::new();
         for site in staying.chain(passing) {
-            for (address, cidr) in site.addresses().iter().zip(pod_cidrs(site.node)) {
+            for (address, cidr) in site.addresses().iter().zip(site.node.pod_cidrs()) {
                 assert!(cidr.contains(address), "{cidr} {address}");
                 assert!(seen.insert(*address), "{address} twice");
             }
         }
         assert_eq!(Site::passing(103 * nodes, nodes), None);
+    }
+
+    #[test]
+    fn an_heir_has_another_name_and_the_same_addresses() {
+        let (old, new) = (Host::first(7), Host::first(7).heir(500));
+        assert_ne!(old.name(), new.name());
+        assert_eq!(old.addresses(), new.addresses());
+        assert_eq!(
+            Site::first_passing(old).addresses(),
+            Site::first_passing(new).addresses()
+        );
     }
 
     #[test]
@@ -254,8 +311,9 @@ mod tests {
     fn all_addresses_lie_in_what_is_routed_to_nowhere() {
         let nets: Vec<IpNet> = REMOTE.iter().map(|net| net.parse().unwrap()).collect();
         for number in [0, 499, 19_999] {
-            let hosts = node_addresses(number).map(IpNet::from);
-            for net in hosts.into_iter().chain(pod_cidrs(number)) {
+            let host = Host::first(number);
+            let own = host.addresses().map(IpNet::from);
+            for net in own.into_iter().chain(host.pod_cidrs()) {
                 assert_eq!(nets.iter().filter(|all| all.contains(&net)).count(), 1, "{net}");
             }
         }

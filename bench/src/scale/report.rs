@@ -9,9 +9,9 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figure {
     /// Its name in JSON: what was measured, when.
-    pub name: &'static str,
+    pub name: String,
     /// What it is, for people.
-    pub meaning: &'static str,
+    pub meaning: String,
     pub value: f64,
     pub unit: &'static str,
     /// What it has to stay below.
@@ -33,20 +33,46 @@ pub struct Report {
 
 impl Report {
     /// Notes a figure without a bar.
-    pub fn note(&mut self, name: &'static str, meaning: &'static str, value: f64, unit: &'static str) {
-        self.put(name, meaning, value, unit, None);
+    pub fn note(
+        &mut self,
+        name: impl Into<String>,
+        meaning: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+    ) {
+        self.figures.push(Figure {
+            name: name.into(),
+            meaning: meaning.into(),
+            value,
+            unit,
+            below: None,
+        });
     }
 
     /// Notes a figure that has to stay below `bar`.
     pub fn hold(
         &mut self,
-        name: &'static str,
-        meaning: &'static str,
+        name: impl Into<String>,
+        meaning: impl Into<String>,
         value: f64,
         unit: &'static str,
         bar: f64,
     ) {
-        self.put(name, meaning, value, unit, Some(bar));
+        self.note(name, meaning, value, unit);
+        let figure = self.figures.last_mut().expect("it was just put there");
+        figure.below = Some(bar);
+    }
+
+    /// The figures from this place on, one line each.
+    pub fn lines(&self, from: usize) -> impl Iterator<Item = String> {
+        let line = |figure: &Figure| {
+            let bar = figure.below.map(|bar| format!("(bar: < {})", shown(bar)));
+            let value = shown(figure.value);
+            let parts = [value.as_str(), figure.unit, bar.as_deref().unwrap_or_default()];
+            let parts = parts.into_iter().filter(|part| !part.is_empty());
+            format!("{}: {}", figure.meaning, parts.collect::<Vec<_>>().join(" "))
+        };
+        self.figures.iter().skip(from).map(line)
     }
 
     /// Figures that are not below their bars.
@@ -75,7 +101,13 @@ impl Report {
                 .below
                 .map_or_else(|| "-".to_owned(), |bar| format!("< {}", shown(bar)));
             let holds = if figure.holds() { "" } else { "MISSED" };
-            table.add_row([figure.meaning, &shown(figure.value), figure.unit, &bar, holds]);
+            table.add_row([
+                figure.meaning.as_str(),
+                &shown(figure.value),
+                figure.unit,
+                &bar,
+                holds,
+            ]);
         }
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{}", table.trim_fmt());
@@ -94,23 +126,6 @@ impl Report {
             let _ = writeln!(text, "wrong: {wrong}");
         }
         text
-    }
-
-    fn put(
-        &mut self,
-        name: &'static str,
-        meaning: &'static str,
-        value: f64,
-        unit: &'static str,
-        below: Option<f64>,
-    ) {
-        self.figures.push(Figure {
-            name,
-            meaning,
-            value,
-            unit,
-            below,
-        });
     }
 }
 
@@ -159,5 +174,7 @@ mod tests {
         report.hold("at", "is at its bar", 60.0, "MiB", 60.0);
         assert_eq!(report.missed(), ["at 60.0 MiB"]);
         assert_eq!(report.render().matches("MISSED").count(), 1);
+        let lines: Vec<_> = report.lines(2).collect();
+        assert_eq!(lines, ["is at its bar: 60.0 MiB (bar: < 60.0)"]);
     }
 }

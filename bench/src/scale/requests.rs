@@ -66,15 +66,19 @@ impl Requests {
         applied.map_err(api(format!("apply the status of {path}/{name}")))
     }
 
-    /// Removes an object at once.
+    /// Removes an object at once; one that is gone already, as the controller removes what belongs to a gone node, is
+    /// as good.
     pub async fn remove(&self, path: &str, name: &str) -> Result<(), ScaleError> {
         let parameters = DeleteParams {
             grace_period_seconds: Some(0),
             ..DeleteParams::default()
         };
         let request = Request::new(path).delete(name, &parameters);
-        let removed = self.0.request::<Value>(request.expect(VALID)).await;
-        removed.map(drop).map_err(api(format!("remove {path}/{name}")))
+        match self.0.request::<Value>(request.expect(VALID)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(api(format!("remove {path}/{name}"))(error)),
+        }
     }
 
     /// An object, if there is one.
@@ -87,9 +91,19 @@ impl Requests {
         }
     }
 
-    /// All objects, page by page; each is given to `see` and forgotten.
-    pub async fn each(&self, path: &str, mut see: impl FnMut(Value)) -> Result<(), ScaleError> {
-        let mut parameters = ListParams::default().limit(PAGE);
+    /// All objects, or those with these labels, page by page; each is given to `see` and forgotten.
+    pub async fn each(
+        &self,
+        path: &str,
+        labels: Option<&str>,
+        mut see: impl FnMut(Value),
+    ) -> Result<(), ScaleError> {
+        let mut parameters = match labels {
+            None => ListParams::default().limit(PAGE),
+            // In one piece, which the API server answers from its memory: a page it takes from etcd, and looks
+            // through everything for it.
+            Some(labels) => ListParams::default().labels(labels),
+        };
         loop {
             let request = Request::new(path).list(&parameters);
             let page = self.0.request::<Value>(request.expect(VALID)).await;

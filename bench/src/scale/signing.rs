@@ -10,10 +10,7 @@ use hauberk_certs::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    error::ScaleError,
-    objects::{node_addresses, node_name},
-};
+use super::{error::ScaleError, objects::Host};
 
 /// First port of the lanes, as by default.
 const LISTEN_PORT: u16 = 23400;
@@ -41,15 +38,15 @@ impl Signing {
     }
 
     /// The NodeTunnel of a synthetic node with this UID: one generation for each id, of so many lanes.
-    pub fn tunnel(&self, number: usize, uid: &str, ids: &[u64], lanes: u16) -> Result<Value, ScaleError> {
-        let name = node_name(number);
+    pub fn tunnel(&self, host: Host, uid: &str, ids: &[u64], lanes: u16) -> Result<Value, ScaleError> {
+        let name = host.name();
         let credential = self.credential(&name, uid)?;
-        let addresses = node_addresses(number);
+        let addresses = host.addresses();
         let generations = ids.iter().map(|id| {
             let first = LISTEN_PORT + lanes * (id % 2) as u16;
             let lanes: Vec<_> = (first..first + lanes)
                 .map(|port| Lane {
-                    public_key: public_key(number, *id, port),
+                    public_key: public_key(host.number, *id, port),
                     port,
                 })
                 .collect();
@@ -106,7 +103,7 @@ impl Signing {
 }
 
 /// The status that a node in a quiet mesh has.
-pub fn tunnel_status(number: usize) -> Value {
+pub fn tunnel_status(host: Host) -> Value {
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
         json!({
             "type": kind, "status": status, "reason": reason, "message": message,
@@ -116,7 +113,7 @@ pub fn tunnel_status(number: usize) -> Value {
     json!({
         "apiVersion": "hauberk.dev/v1alpha1",
         "kind": "NodeTunnel",
-        "metadata": {"name": node_name(number)},
+        "metadata": {"name": host.name()},
         "status": {"conditions": [
             condition("Ready", "True", "InForce", "kernel and tunnel are as the cluster's objects say"),
             condition("Encrypted", "True", "AllPairsStrict", ""),

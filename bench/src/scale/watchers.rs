@@ -28,13 +28,14 @@ const WATCHED: [&str; 6] = [
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Running watchers; they end when this is dropped.
+#[derive(Default)]
 pub struct Watchers {
     count: usize,
     received: Arc<Received>,
     _tasks: JoinSet<()>,
 }
 
-/// What all have received so far, bookmarks included.
+/// What all have received so far.
 #[derive(Debug, Default)]
 struct Received {
     bytes: AtomicU64,
@@ -74,7 +75,8 @@ async fn follow(client: Client, path: &'static str, received: Arc<Received>) {
             continue;
         };
         let request = Request::new(path)
-            .watch(&WatchParams::default(), &version)
+            // A bookmark is no news: without them what is counted is what changed.
+            .watch(&WatchParams::default().disable_bookmarks(), &version)
             .expect("the parameters are valid");
         let Ok(stream) = requests.0.request_stream(request).await else {
             sleep(AGAIN).await;
