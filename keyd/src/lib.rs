@@ -24,4 +24,5 @@ pub mod snapshot;
 pub mod source;
 pub mod sysctl;
 pub mod uninstall;
+pub mod version;
 pub mod wiring;

@@ -19,6 +19,7 @@ use notify::{Event, RecursiveMode, Watcher};
 use super::conflist::{self, ConflistError};
 use super::{PLUGIN, TIMEOUT_SECONDS};
 use crate::durable;
+use crate::version::Version;
 
 /// Ends of configurations' names (`ConfFiles`, libcni, as containerd and CRI-O call it).
 const ENDINGS: [&str; 3] = [".conflist", ".conf", ".json"];
@@ -87,9 +88,10 @@ impl Chain {
         let (told, changed) = (trouble.clone(), signals.clone());
         let keeper = move || {
             let program = std::env::current_exe().map(|own| own.with_file_name(PLUGIN));
+            let mut copied = None;
             follow(&directories, &wait, changed, || {
                 let outcome = program.as_deref().map_err(|_| ()).map(|program| {
-                    let installed = install(&directories, program, &entry(&socket));
+                    let installed = install(&directories, program, &mut copied, &entry(&socket));
                     installed.map_err(|error| format!("{:#}", anyhow::Error::from(error)))
                 });
                 let text = match outcome {
@@ -130,9 +132,18 @@ impl Drop for Chain {
     }
 }
 
-/// Puts `program` and `entry` where the container runtime finds them.
-pub fn install(directories: &Directories, program: &Path, entry: &str) -> Result<(), InstallError> {
-    copy(program, &directories.bin.join(PLUGIN))?;
+/// The versions of the program and of its copy, when they were the same.
+pub type Copied = Option<[Version; 2]>;
+
+/// Puts `program` and `entry` where the container runtime finds them. `copied` is `None` the first time, and then what
+/// the last time made of it.
+pub fn install(
+    directories: &Directories,
+    program: &Path,
+    copied: &mut Copied,
+    entry: &str,
+) -> Result<(), InstallError> {
+    copy(program, &directories.bin.join(PLUGIN), copied)?;
     let (own, others) = configurations(&directories.conf)?;
     let first = others
         .first()
@@ -271,16 +282,23 @@ fn own_list(plain: &Path) -> PathBuf {
     plain.with_file_name(format!("{stem}{OWN_ENDING}"))
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), InstallError> {
-    let program = fs::read(from).map_err(file("read", from))?;
-    if fs::read(to).is_ok_and(|present| present == program) {
+fn copy(from: &Path, to: &Path, copied: &mut Copied) -> Result<(), InstallError> {
+    let version = |path| fs::metadata(path).ok().as_ref().map(Version::of);
+    let versions = || Some([version(from)?, version(to)?]);
+    // Megabytes, which are not read every few seconds.
+    if copied.is_some() && *copied == versions() {
         return Ok(());
     }
-    if let Some(directory) = to.parent() {
-        fs::create_dir_all(directory).map_err(file("make", directory))?;
+    let program = fs::read(from).map_err(file("read", from))?;
+    if !fs::read(to).is_ok_and(|present| present == program) {
+        if let Some(directory) = to.parent() {
+            fs::create_dir_all(directory).map_err(file("make", directory))?;
+        }
+        durable::write(to, &program, 0o755).map_err(file("write", to))?;
+        fs::set_permissions(to, Permissions::from_mode(0o755)).map_err(file("write", to))?;
     }
-    durable::write(to, &program, 0o755).map_err(file("write", to))?;
-    fs::set_permissions(to, Permissions::from_mode(0o755)).map_err(file("write", to))
+    *copied = versions();
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<String, InstallError> {
@@ -314,6 +332,8 @@ fn file(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> InstallErr
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
 
     const LIST: &str =
@@ -322,6 +342,7 @@ mod tests {
     struct Host {
         dir: tempfile::TempDir,
         directories: Directories,
+        copied: RefCell<Copied>,
     }
 
     impl Host {
@@ -333,7 +354,11 @@ mod tests {
             };
             fs::create_dir(&directories.conf).expect("made");
             fs::write(dir.path().join("program"), "one").expect("written");
-            Self { dir, directories }
+            Self {
+                dir,
+                directories,
+                copied: RefCell::default(),
+            }
         }
 
         fn write(&self, name: &str, text: &str) -> PathBuf {
@@ -346,6 +371,7 @@ mod tests {
             install(
                 &self.directories,
                 &self.dir.path().join("program"),
+                &mut self.copied.borrow_mut(),
                 &entry(Path::new("/run/x")),
             )
         }
@@ -375,11 +401,14 @@ mod tests {
         host.install().expect("again");
         assert_eq!(fs::read_to_string(&path).expect("read"), chained);
 
-        fs::write(host.dir.path().join("program"), "two").expect("written");
+        fs::write(host.dir.path().join("program"), "three").expect("written");
         host.install().expect("upgraded");
         let plugin = host.directories.bin.join(PLUGIN);
-        assert_eq!(fs::read(&plugin).expect("read"), b"two");
+        assert_eq!(fs::read(&plugin).expect("read"), b"three");
         assert_eq!(mode(&plugin).expect("read"), 0o755);
+        fs::write(&plugin, "bad").expect("written");
+        host.install().expect("mended");
+        assert_eq!(fs::read(&plugin).expect("read"), b"three");
 
         assert!(uninstall(&host.directories).is_empty());
         assert_eq!(fs::read_to_string(&path).expect("read"), LIST);

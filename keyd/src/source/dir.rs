@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -22,6 +21,7 @@ use tokio::sync::watch;
 use super::merge::merge;
 use super::{SourceError, Update, publish};
 use crate::manifest::{self, MAX_BYTES, Notice, Object, Problem};
+use crate::version::Version;
 
 /// So long nothing may happen before the files are read.
 const QUIET: Duration = Duration::from_millis(20);
@@ -176,28 +176,6 @@ fn is_manifest(path: &Path) -> bool {
         && path
             .extension()
             .is_some_and(|extension| extension == "yaml" || extension == "yml")
-}
-
-/// What distinguishes one version of a file from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Version {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Version {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
 }
 
 /// What is known of a file.
