@@ -173,20 +173,30 @@ impl Cluster {
     fn write_image(&self) -> PathBuf {
         let path = self.image();
         let programs = [
-            ("usr/bin/keyd", env!("CARGO_BIN_EXE_keyd")),
-            ("usr/bin/hauberk-cni", env!("CARGO_BIN_EXE_hauberk-cni")),
-            ("usr/sbin/nft", NFT),
+            ("usr/bin/keyd", self.stripped(env!("CARGO_BIN_EXE_keyd"))),
+            (
+                "usr/bin/hauberk-cni",
+                self.stripped(env!("CARGO_BIN_EXE_hauberk-cni")),
+            ),
+            ("usr/sbin/nft", NFT.into()),
         ];
         let mut image = Image::new(&format!("{IMAGE}:{OLD}"), &["/usr/bin/keyd"])
             .also_named(&format!("{IMAGE}:{NEW}"))
             .directory("tmp", 0o1777);
         for (inside, program) in programs {
-            image = image
-                .program(inside, Path::new(program))
-                .expect("the program is there");
+            image = image.program(inside, &program).expect("the program is there");
         }
         image.write(&path).expect("the lab's directory can be written");
         path
+    }
+
+    /// A copy of the program without symbols, as the real image has it.
+    fn stripped(&self, program: &str) -> PathBuf {
+        let name = Path::new(program).file_name().expect("a name");
+        let to = self.lab.dir().join(name);
+        let strip = Command::new("strip").arg("-o").arg(&to).arg(program).status();
+        assert!(strip.expect("binutils is installed").success(), "strip {program}");
+        to
     }
 
     fn image(&self) -> PathBuf {

@@ -31,6 +31,7 @@ pub use overlay::vxlan_overlay;
 pub use proxy::ServiceProxy;
 
 mod cni;
+mod cores;
 mod kubelet;
 mod machine;
 mod overlay;
@@ -251,6 +252,14 @@ impl Worker {
     pub fn kill_kubelet(&mut self) -> Result<(), KubernetesError> {
         let kubelet = self.up.as_mut().and_then(|up| up.kubelet.take());
         kubelet.map_or(Ok(()), |kubelet| kubelet.kill().map(drop))
+    }
+
+    /// Keeps all that runs on the node to one core, and what is started from now on too, until it loses power.
+    ///
+    /// # Errors
+    /// The machine has no such core.
+    pub fn keep_to_core(&self, lab: &Lab, core: usize) -> Result<(), KubernetesError> {
+        Ok(cores::keep_to(lab.node(&self.name), core)?)
     }
 
     /// Takes the node its power: all that runs on it ends at once, its uplink has no carrier, and what was

@@ -123,6 +123,19 @@ pub(super) fn cgroup(node: &Node) -> String {
     format!("{}/{}", lab.display(), node.name())
 }
 
+/// The node's cgroup in each hierarchy.
+pub(super) fn cgroups(node: &Node) -> Result<Vec<PathBuf>, LabError> {
+    let mounts = Path::new("/proc/mounts");
+    let mounts = fs::read_to_string(mounts).map_err(file("cannot read", mounts))?;
+    let roots = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let root = fields.next()?;
+        matches!(fields.next()?, "cgroup" | "cgroup2").then_some(root)
+    });
+    let cgroup = cgroup(node);
+    Ok(roots.map(|root| Path::new(root).join(&cgroup)).collect())
+}
+
 /// Writes a file to a node's disk.
 pub(super) fn write(disk: &Path, path: &str, content: &str) -> Result<(), LabError> {
     let path = disk.join(path);

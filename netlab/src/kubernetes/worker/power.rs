@@ -63,21 +63,10 @@ pub(super) fn forget(node: &Node) -> Result<(), LabError> {
 
 /// Those of containers, which a kubelet would look into at length when it starts.
 fn remove_cgroups(node: &Node) -> Result<(), LabError> {
-    let mounts = Path::new("/proc/mounts");
-    let mounts = fs::read_to_string(mounts).map_err(file("cannot read", mounts))?;
-    for line in mounts.lines() {
-        let fields: Vec<_> = line.split(' ').collect();
-        if let [_, root, "cgroup" | "cgroup2", ..] = fields[..] {
-            let cgroup = Path::new(root).join(machine::cgroup(node));
-            run(Command::new("find").arg(cgroup).args([
-                "-mindepth",
-                "1",
-                "-depth",
-                "-type",
-                "d",
-                "-delete",
-            ]))?;
-        }
+    for cgroup in machine::cgroups(node)? {
+        run(Command::new("find")
+            .arg(cgroup)
+            .args(["-mindepth", "1", "-depth", "-type", "d", "-delete"]))?;
     }
     Ok(())
 }
