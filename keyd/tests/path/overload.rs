@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::stage::{Stage, iperf, iperf_server};
 
+/// Of loads that fit, each followed by one that does not.
+const ROUNDS: usize = 5;
+
 /// Bits per second offered and received of UDP in datagrams of 1,300 bytes.
 fn offered_and_received(report: &Value) -> (f64, f64) {
     let sum = &report["end"]["sum"];
@@ -65,23 +68,28 @@ fn twice_what_the_lane_carries_keeps_the_goodput_and_a_short_queue() {
         },
     );
     let _server = iperf_server(&stage.lab, "b1");
-    let best = ["400M", "600M", "800M", "1000M", "1200M", "1500M", "2000M"]
-        .map(|rate| udp(&stage, rate, "2").1)
+    let (rate, best) = [400, 600, 800, 1000, 1200, 1500, 2000]
+        .map(|megabits| format!("{megabits}M"))
+        .map(|rate| (udp(&stage, &rate, "2").1, rate))
         .into_iter()
-        .fold(0.0, f64::max);
+        .max_by(|one, other| one.0.total_cmp(&other.0))
+        .map(|(best, rate)| (rate, best))
+        .expect("there are some");
 
     let twice = format!("{:.0}M", 2.0 * best / 1e6);
-    // The best of several: other work on the machine only ever takes away.
-    let runs = [(); 3].map(|()| under_load(&stage, &twice));
-    println!("best {:.2} Gb/s; at twice that: {runs:.1?}", best / 1e9);
-    let received = runs.iter().map(|run| run.received).fold(0.0, f64::max);
-    assert!(
-        received >= 0.9 * best,
-        "goodput fell from {best} to {received} b/s: {runs:?}"
+    // By turns, so that what else the machine does falls on both.
+    let rounds = [(); ROUNDS].map(|()| (udp(&stage, &rate, "3").1, under_load(&stage, &twice)));
+    println!(
+        "best {:.2} Gb/s at {rate}; and at {twice}: {rounds:.1?}",
+        best / 1e9
     );
+    let mut kept = rounds.each_ref().map(|(fitting, run)| run.received / fitting);
+    kept.sort_by(f64::total_cmp);
+    let kept = kept[ROUNDS / 2];
+    assert!(kept >= 0.9, "of the goodput {kept:.2} is left: {rounds:?}");
     // Some are dropped like everything else; a median of a few would say nothing.
-    let enough = runs.iter().filter(|run| run.answered >= 50);
-    let median = enough.map(|run| run.median_ms).fold(f64::INFINITY, f64::min);
-    assert!(median < 2.0, "ping's median is {median} ms: {runs:?}");
+    let enough = rounds.iter().filter(|(_, run)| run.answered >= 50);
+    let median = enough.map(|(_, run)| run.median_ms).fold(f64::INFINITY, f64::min);
+    assert!(median < 2.0, "ping's median is {median} ms: {rounds:?}");
     stage.assert_no_clear();
 }
