@@ -157,6 +157,15 @@ impl Lanes {
             .connect(peer)
     }
 
+    /// Begins a handshake with the peer if packets wait for it.
+    pub fn connect_waiting(&self, slot: u32, peer: &PublicKey) -> Result<(), LaneError> {
+        self.running
+            .get(&slot)
+            .ok_or(LaneError::Stopped)?
+            .lane
+            .connect_waiting(peer)
+    }
+
     /// Sends a control message through the session with the peer; it may be lost.
     pub fn send_control(&self, slot: u32, peer: &PublicKey, payload: Vec<u8>) -> Result<(), LaneError> {
         self.running

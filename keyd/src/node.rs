@@ -465,6 +465,9 @@ impl Node {
                 };
                 let known = self.generations.iter_mut().find(|found| found.id == generation);
                 let settles = known.is_some_and(|generation| generation.connected.insert(name.clone()));
+                if settles {
+                    self.connect_waiting(&name, generation);
+                }
                 let actions = match session {
                     0 => self.pairs.tell(&name, Input::Session, now),
                     _ => Actions::new(),
@@ -492,6 +495,31 @@ impl Node {
                 Heard {
                     settles: true,
                     ..nothing
+                }
+            }
+        }
+    }
+
+    /// A peer that did not know this generation's keys yet refused all its sessions, and each would be tried
+    /// again after 5 s only. One that is up now shows that the peer knows them.
+    fn connect_waiting(&self, node: &str, generation: u64) {
+        let Some(desired) = &self.desired else { return };
+        let Some(known) = self.generations.iter().find(|found| found.id == generation) else {
+            return;
+        };
+        for (id, peers) in desired
+            .lane_peers
+            .iter()
+            .filter(|(id, _)| id.generation == generation)
+        {
+            let sessions = peers
+                .iter()
+                .filter(|(_, peer)| matches!(&peer.owner, PeerOwner::Node(name) if name == node));
+            for (key, peer) in sessions {
+                let slot = known.slot_base + id.lane as u32;
+                let key = x25519::PublicKey::from(*key.as_bytes());
+                if let Err(error) = self.lanes.connect_waiting(slot, &key) {
+                    tracing::debug!(peer = node, session = peer.session, %error, "not connected early");
                 }
             }
         }

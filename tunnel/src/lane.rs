@@ -194,6 +194,15 @@ impl Lane {
         self.ask(|reply| Command::Connect(*peer, reply))?
     }
 
+    /// As [`Lane::connect`], but only where packets wait for the handshake: for an owner that has learnt from
+    /// another lane that the peer answers, and what was lost before need not wait for its 5 s.
+    ///
+    /// # Errors
+    /// As [`Lane::connect`].
+    pub fn connect_waiting(&self, peer: &PublicKey) -> Result<(), LaneError> {
+        self.ask(|reply| Command::ConnectWaiting(*peer, reply))?
+    }
+
     /// Changes the own addresses of control messages, [`LaneConfig::control`].
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::{
     os::unix::{fs::symlink, net::UnixListener},
     process::Command,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hauberk_netlab::{LabSpec, ManifestSpec, Node, Wiring};
@@ -116,6 +116,44 @@ fn a_node_whose_own_manifest_is_missing_after_a_reboot_stays_closed_until_it_is_
     assert_closed(&stage);
     stage.mesh.replicas().unhide("a", "node-a.yaml");
     assert_recovers(&stage);
+}
+
+#[test]
+fn flows_wait_for_no_timer_when_the_peer_learns_the_new_keys_late() {
+    let mut stage = rebooted();
+    stage.mesh.replicas().hide("b", "nodetunnel-a.yaml");
+    stage.mesh.start_node(&stage.lab, "a").expect("keyd starts");
+    stage.mesh.wait_encrypted().expect("phases stay");
+    stage.lab.fabric().reset().expect("the fabric counts from zero");
+    // Ports of 16 flows: no lane is without one.
+    let b1 = stage.lab.pod("b1");
+    let to = b1.v4();
+    let sockets: Vec<UdpSocket> = (0..16).map(|_| socket_in(&stage, "a1")).collect();
+    let server = socket_in(&stage, "b1");
+    let port = server.local_addr().expect("bound").port();
+    for socket in &sockets {
+        socket.send_to(b"waits", (to, port)).expect("sent");
+    }
+    thread::sleep(Duration::from_millis(500));
+    stage.mesh.replicas().unhide("b", "nodetunnel-a.yaml");
+    let begin = Instant::now();
+    server
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("set");
+    for n in 0..sockets.len() {
+        server
+            .recv_from(&mut [0; 16])
+            .unwrap_or_else(|error| panic!("packet {n} of 16: {error}"));
+    }
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    stage.assert_no_clear();
+}
+
+fn socket_in(stage: &Stage, pod: &str) -> UdpSocket {
+    let netns = stage.lab.pod(pod).netns();
+    let socket = netns.run(|| UdpSocket::bind("0.0.0.0:0"));
+    socket.expect("in the pod").expect("free")
 }
 
 #[test]

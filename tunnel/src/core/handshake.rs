@@ -165,6 +165,24 @@ impl Core {
         Ok(())
     }
 
+    /// As [`Core::connect`], where packets wait for the handshake; else nothing.
+    ///
+    /// # Errors
+    /// As [`Core::connect`].
+    pub(crate) fn connect_waiting(
+        &mut self,
+        key: &PublicKey,
+        now: Instant,
+        edges: &mut impl Edges,
+    ) -> Result<(), LaneError> {
+        let id = self.peers.id(key).ok_or(LaneError::BadPeer("no such peer"))?;
+        let peer = self.peers.peer(id);
+        if peer.established || peer.waiting.is_empty() {
+            return Ok(());
+        }
+        self.connect(key, now, edges)
+    }
+
     fn answer(&mut self, to: SocketAddr, message: &[u8], edges: &mut impl Edges) {
         if edges
             .send(&Batch {

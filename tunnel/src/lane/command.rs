@@ -16,6 +16,7 @@ pub(super) enum Command {
     ChangePeer(Box<PeerChange>, Reply<Result<(), LaneError>>),
     RemovePeer(PublicKey, Reply<bool>),
     Connect(PublicKey, Reply<Result<(), LaneError>>),
+    ConnectWaiting(PublicKey, Reply<Result<(), LaneError>>),
     SetControl(Vec<SocketAddr>, Reply<()>),
     SendControl(PublicKey, Vec<u8>, Reply<Result<(), LaneError>>),
     Stats(Reply<LaneStats>),

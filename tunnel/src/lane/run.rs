@@ -194,6 +194,10 @@ impl Runner {
                 Command::Connect(key, reply) => {
                     let _ = reply.send(self.core.connect(&key, Instant::now(), &mut self.edges));
                 }
+                Command::ConnectWaiting(key, reply) => {
+                    let result = self.core.connect_waiting(&key, Instant::now(), &mut self.edges);
+                    let _ = reply.send(result);
+                }
                 Command::SetControl(control, reply) => {
                     self.core.set_control(control);
                     let _ = reply.send(());

@@ -39,6 +39,24 @@ fn packets_pass_in_both_directions_and_families() {
 }
 
 #[test]
+fn a_lost_initiation_is_repeated_when_asked_for_if_packets_wait() {
+    let (mut a, mut b) = strangers();
+    let key = PublicKey::from(&secret(2));
+    let now = a.now;
+    a.core.connect_waiting(&key, now, &mut a.edges).expect("known");
+    assert!(a.edges.sent.is_empty(), "nothing waits");
+    let packet = udp(v4(1), v4(2), b"early");
+    a.tun(VnetHdr::default(), &packet);
+    assert_eq!(a.edges.sent.len(), 1);
+    a.edges.sent.clear();
+    a.core.connect_waiting(&key, now, &mut a.edges).expect("known");
+    settle(&mut a, &mut b);
+    assert_eq!(b.take_packets(), [packet]);
+    a.core.connect_waiting(&key, now, &mut a.edges).expect("known");
+    assert!(a.edges.sent.is_empty(), "there is a session");
+}
+
+#[test]
 fn what_waits_for_a_handshake_is_bounded_and_counted() {
     let (mut a, _) = strangers();
     for n in 0..600_u32 {
