@@ -13,8 +13,9 @@ mod wiring;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::DaemonSet;
+use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DynamicObject, Patch, PatchParams, ValidationDirective};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams, ValidationDirective};
 use kube::{Client, ResourceExt};
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
@@ -22,6 +23,7 @@ use tokio::time::{Instant, sleep};
 use crate::args::InstallArgs;
 use crate::cluster::{self, ClusterError, request};
 use crate::print;
+use crate::uninstall::nodes;
 
 pub use address::Address;
 pub use manifest::{Bundle, Namespace, Object};
@@ -34,6 +36,8 @@ const OLDEST_MINOR: u32 = 30;
 /// The API server serves a new kind after well below a second.
 const SERVED_PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(250);
+/// The label of all that belongs to an installation.
+pub const PART_OF: &str = "app.kubernetes.io/part-of";
 /// The node daemon.
 pub const DAEMON_SET: &str = "hauberk-keyd";
 
@@ -57,6 +61,16 @@ pub enum InstallError {
         namespace: Namespace,
         verb: &'static str,
     },
+    /// It is in another namespace.
+    #[error("Hauberk is in namespace {0}, and there can be one in a cluster; give --namespace={0}")]
+    Elsewhere(String),
+    /// The namespace is somebody else's.
+    #[error(
+        "namespace {0} is there already and is not Hauberk's: privileged pods would be allowed to all in it, and \
+         hauberk uninstall would delete it; give another, which will be made, or, if it is only for Hauberk: \
+         kubectl label namespace {0} {PART_OF}=hauberk"
+    )]
+    Foreign(Namespace),
     /// Nothing says where nodes reach the API server.
     #[error(
         "it cannot be told where nodes reach the API server: the cluster has no ConfigMap kube-public/cluster-info, \
@@ -101,6 +115,7 @@ pub fn run(args: &InstallArgs) -> Result<(), InstallError> {
             return Ok(print(bundle.text())?);
         }
         may_install(&client, &args.namespace).await?;
+        nodes::take_back(&client, &args.namespace).await?;
         print(&format!(
             "installing into namespace {}; nodes reach the API server at {address}\n",
             args.namespace
@@ -126,12 +141,38 @@ async fn may_install(client: &Client, namespace: &Namespace) -> Result<(), Insta
     {
         return Err(InstallError::TooOld(minor));
     }
+    refuse_elsewhere(client, namespace).await?;
     refuse_helms(client, namespace, "upgrade").await?;
+    let spaces: Api<NamespaceObject> = Api::all(client.clone());
+    let space = spaces
+        .get_opt(namespace.as_str())
+        .await
+        .map_err(request("read the namespace"))?;
+    if space.is_some_and(|space| !space.labels().contains_key(PART_OF)) {
+        return Err(InstallError::Foreign(namespace.clone()));
+    }
     let refusals = wiring::look(client).await?;
     if refusals.is_empty() {
         Ok(())
     } else {
         Err(InstallError::Unproved(refusals.join("; ")))
+    }
+}
+
+/// What is not in a namespace is there once, and two keyds on a node would be one too many.
+pub async fn refuse_elsewhere(client: &Client, namespace: &Namespace) -> Result<(), InstallError> {
+    let daemon_sets: Api<DaemonSet> = Api::all(client.clone());
+    let ours = ListParams::default()
+        .fields(&format!("metadata.name={DAEMON_SET}"))
+        .labels("app.kubernetes.io/name=hauberk");
+    let found = daemon_sets
+        .list_metadata(&ours)
+        .await
+        .map_err(request("list DaemonSets"))?;
+    let mut places = found.iter().filter_map(ResourceExt::namespace);
+    match places.find(|place| place != namespace.as_str()) {
+        Some(place) => Err(InstallError::Elsewhere(place)),
+        None => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@
 //! that was interrupted is resumed by the next: the DaemonSet goes last of what has to do with nodes, since it knows
 //! which and how.
 
-mod nodes;
+pub mod nodes;
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::args::UninstallArgs;
 use crate::cluster::{self, ClusterError, request};
-use crate::install::{self, Bundle, DAEMON_SET, InstallError, Namespace};
+use crate::install::{self, Bundle, DAEMON_SET, InstallError, Namespace, PART_OF};
 use crate::print;
 
 /// A status of before the flag was turned may still be read for so long.
@@ -68,6 +68,7 @@ pub fn run(args: &UninstallArgs) -> Result<(), UninstallError> {
     cluster::wait(async {
         let client = cluster::connect().await?;
         if !args.nodes_only {
+            install::refuse_elsewhere(&client, &args.namespace).await?;
             install::refuse_helms(&client, &args.namespace, "uninstall").await?;
         }
         switch_off(&client, args.timeout).await?;
@@ -128,7 +129,7 @@ async fn objects(client: &Client, args: &UninstallArgs) -> Result<(), UninstallE
         .get_opt(namespace.as_str())
         .await
         .map_err(request("read the namespace"))?;
-    let is_ours = space.is_some_and(|space| space.labels().contains_key("app.kubernetes.io/part-of"));
+    let is_ours = space.is_some_and(|space| space.labels().contains_key(PART_OF));
     // The controller first: it would make some of it again.
     delete::<Deployment>(client, namespace, "hauberk-controller").await?;
     made(client, namespace).await?;

@@ -220,7 +220,11 @@ fn traces(id: &str) -> Vec<PathBuf> {
     for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
         found.push(hierarchy.path().join(&cgroups));
     }
-    found.extend(["/sys/fs/cgroup", "/run/hauberk-lab"].map(|at| Path::new(at).join(id)));
+    // The second where cgroup2 is all there is.
+    found.extend([
+        Path::new("/run/hauberk-lab").join(id),
+        Path::new("/sys/fs/cgroup").join(&cgroups),
+    ]);
     found.retain(|path| path.exists());
     let namespaces = fs::read_dir("/run/netns").into_iter().flatten().flatten();
     found.extend(

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::{LOOK, UninstallError, gone};
-use crate::cluster::request;
+use crate::cluster::{ClusterError, request};
 use crate::install::{DAEMON_SET, Namespace};
 use crate::print;
 
@@ -54,15 +54,18 @@ pub async fn clean(
     })
     .await?;
     print(&format!("keyd is stopped; cleaning {} nodes\n", nodes.len()))?;
+    // What an earlier run left says nothing of now.
+    remove_cleaners(&pods).await?;
+    let cleaning = ListParams::default().labels(CLEANING);
+    until(patience, "pods of an earlier run do not end", async || {
+        let left = pods.list(&cleaning).await.map_err(request("list pods"))?;
+        Ok(left.iter().filter_map(node_of).collect())
+    })
+    .await?;
     for node in &nodes {
         let made = pods.create(&PostParams::default(), &cleaner(set, node)).await;
-        match made {
-            // An earlier run made it.
-            Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
-            other => drop(other.map_err(request("start a pod that cleans a node"))?),
-        }
+        made.map_err(request("start a pod that cleans a node"))?;
     }
-    let cleaning = ListParams::default().labels(CLEANING);
     until(patience, "not cleaned", async || {
         let found = pods.list(&cleaning).await.map_err(request("list pods"))?;
         let clean: BTreeSet<_> = found
@@ -73,6 +76,30 @@ pub async fn clean(
         Ok(nodes.difference(&clean).cloned().collect())
     })
     .await?;
+    Ok(remove_cleaners(&pods).await?)
+}
+
+/// Undoes what a [`clean`] that did not finish did: keyd may run, and nothing cleans beside it.
+pub async fn take_back(client: &Client, namespace: &Namespace) -> Result<(), ClusterError> {
+    let sets: Api<DaemonSet> = Api::namespaced(client.clone(), namespace.as_str());
+    let set = sets
+        .get_opt(DAEMON_SET)
+        .await
+        .map_err(request("read the DaemonSet"))?;
+    let Some(set) = set else { return Ok(()) };
+    remove_cleaners(&Api::namespaced(client.clone(), namespace.as_str())).await?;
+    let selector = template(&set).node_selector.unwrap_or_default();
+    if selector.contains_key(NOWHERE) {
+        let anywhere = json!({"spec": {"template": {"spec": {"nodeSelector": {NOWHERE: null}}}}});
+        sets.patch(DAEMON_SET, &PatchParams::default(), &Patch::Merge(anywhere))
+            .await
+            .map_err(request("let keyd start again"))?;
+    }
+    Ok(())
+}
+
+async fn remove_cleaners(pods: &Api<Pod>) -> Result<(), ClusterError> {
+    let cleaning = ListParams::default().labels(CLEANING);
     for pod in pods.list(&cleaning).await.map_err(request("list pods"))? {
         gone(pods.delete(&pod.name_any(), &DeleteParams::default()).await)
             .map_err(request("delete a pod"))?;

@@ -11,6 +11,7 @@ use hauberk_netlab::kubernetes::{ControlPlane, ControlPlaneSpec, Vantage};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const SUCCEEDED: &str = r#"{"status":{"phase":"Succeeded"}}"#;
 const LOOK: Duration = Duration::from_millis(100);
 /// Of every installation's objects, each of these kinds has some.
 const KINDS: &str = "crd,namespace,validatingadmissionpolicy,validatingadmissionpolicybinding,clusterrole,\
@@ -106,27 +107,7 @@ impl Cluster {
         thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    let selector = [
-                        "-l",
-                        "app.kubernetes.io/component=cleanup",
-                        "--all-namespaces",
-                        "-o",
-                        "name",
-                    ];
-                    let pods = self.try_kubectl(&[&["get", "pods"], &selector[..]].concat(), "");
-                    for pod in text(&pods.stdout).lines() {
-                        let patch = r#"{"status":{"phase":"Succeeded"}}"#;
-                        let flags = [
-                            "-n",
-                            "hauberk-system",
-                            "--subresource=status",
-                            "--type=merge",
-                            "-p",
-                            patch,
-                        ];
-                        // It may be gone again.
-                        self.try_kubectl(&[&["patch", pod], &flags[..]].concat(), "");
-                    }
+                    self.play_kubelet();
                     thread::sleep(LOOK);
                 }
             });
@@ -134,6 +115,36 @@ impl Cluster {
             done.store(true, Ordering::Relaxed);
             worked
         })
+    }
+
+    /// Pods that clean a node are done at once, and gone when they are deleted. Each may be gone before.
+    fn play_kubelet(&self) {
+        let form = "jsonpath={range .items[*]}{.metadata.name} {.metadata.deletionTimestamp}{\"\\n\"}{end}";
+        let of_cleanup = ["-l", "app.kubernetes.io/component=cleanup", "-o", form];
+        let system = ["-n", "hauberk-system"];
+        let pods = self.try_kubectl(&[&["get", "pods"], &system[..], &of_cleanup].concat(), "");
+        for line in text(&pods.stdout).lines() {
+            let (pod, deleted) = line.split_once(' ').unwrap_or((line, ""));
+            let gone = [
+                "delete",
+                "pod",
+                pod,
+                "--force",
+                "--grace-period=0",
+                "--wait=false",
+            ];
+            let done = [
+                "patch",
+                "pod",
+                pod,
+                "--subresource=status",
+                "--type=merge",
+                "-p",
+                SUCCEEDED,
+            ];
+            let order = if deleted.is_empty() { &done[..] } else { &gone };
+            self.try_kubectl(&[order, &system].concat(), "");
+        }
     }
 
     #[track_caller]

@@ -92,6 +92,10 @@ fn kinds_and_settings_may_be_kept_and_another_namespace_is_used() {
     let set = cluster.get(&["daemonset", "-n", "mesh", "hauberk-keyd"]);
     let image = &set["spec"]["template"]["spec"]["containers"][0]["image"];
     assert_eq!(*image, "mirror.example/hauberk:x");
+    for arguments in [["uninstall", "--timeout=1s"], ["install", ADDRESS]] {
+        let elsewhere = cluster.fails(&arguments);
+        assert!(elsewhere.contains("give --namespace=mesh"), "{elsewhere}");
+    }
     cluster.succeeds(&["uninstall", "--namespace=mesh", "--keep-crds"]);
     cluster.get(&["mesh", "default"]);
     let left = cluster.everything();
@@ -102,6 +106,19 @@ fn kinds_and_settings_may_be_kept_and_another_namespace_is_used() {
         .filter(|name| !name.starts_with("CustomResourceDefinition"))
         .collect();
     assert!(stays.is_empty(), "{stays:?}");
+}
+
+#[test]
+fn a_namespace_of_somebody_elses_is_left_alone() {
+    let cluster = Cluster::start();
+    cluster.kubectl(&["create", "namespace", "monitoring"], "");
+    let before = cluster.everything();
+    let refused = cluster.fails(&["install", ADDRESS, "--namespace=monitoring"]);
+    assert!(
+        refused.contains("namespace monitoring is there already"),
+        "{refused}"
+    );
+    assert_eq!(cluster.everything(), before);
 }
 
 #[test]

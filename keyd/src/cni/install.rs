@@ -185,6 +185,8 @@ pub fn uninstall(directories: &Directories) -> Vec<InstallError> {
             let lists = others.iter().filter(|path| ends(path, ".conflist"));
             failed.extend(lists.filter_map(|path| take_out(path).err()));
         }
+        // Where no runtime has networks, nothing was chained.
+        Err(InstallError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {}
         Err(error) => failed.push(error),
     }
     // A runtime that still has the plugin in its chain would start no pod without it.
@@ -414,6 +416,13 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).expect("read"), LIST);
         assert_eq!((mode(&path).expect("read"), plugin.exists()), (0o604, false));
         assert!(uninstall(&host.directories).is_empty(), "twice is no error");
+    }
+
+    #[test]
+    fn where_there_are_no_networks_nothing_is_to_be_taken_out() {
+        let host = Host::new();
+        fs::remove_dir(&host.directories.conf).expect("removed");
+        assert!(uninstall(&host.directories).is_empty());
     }
 
     #[test]

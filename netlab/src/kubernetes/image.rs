@@ -132,6 +132,16 @@ impl Image {
         });
         let layer = blob(&mut tar, "application/vnd.oci.image.layer.v1.tar", &layer);
         let config = document(&mut tar, "application/vnd.oci.image.config.v1+json", &config);
+        // As `docker save` names them, for engines that do not read the specification's index.
+        let blob_path = |of: &Value| {
+            format!(
+                "blobs/{}",
+                of["digest"].as_str().unwrap_or_default().replace(':', "/")
+            )
+        };
+        let saved =
+            json!([{"Config": blob_path(&config), "RepoTags": self.names, "Layers": [blob_path(&layer)]}]);
+        tar.file("manifest.json", 0o644, saved.to_string().as_bytes());
         let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]});
         let manifest = document(&mut tar, "application/vnd.oci.image.manifest.v1+json", &manifest);
         let named = |name: &String| {
