@@ -48,4 +48,6 @@ pub mod condition {
     pub const ENCRYPTED: &str = "Encrypted";
     /// Something is wrong that an operator should look at; traffic that can be carried still is.
     pub const DEGRADED: &str = "Degraded";
+    /// Reason of `Encrypted` when the flag is off and no pair encrypts.
+    pub const OFF: &str = "Off";
 }

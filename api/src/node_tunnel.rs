@@ -7,7 +7,7 @@ use kube::{CustomResource, core::Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{PublicKey, schema};
+use crate::{PublicKey, condition, schema};
 
 /// The one in use, and the one that follows it.
 const MAX_GENERATIONS: usize = 2;
@@ -128,6 +128,12 @@ impl NodeTunnel {
             .conditions
             .iter()
             .find(|condition| condition.type_ == kind)
+    }
+
+    /// Whether the node encrypts nothing, by its own last word; one that has said nothing yet never did.
+    pub fn is_off(&self) -> bool {
+        self.condition(condition::ENCRYPTED)
+            .is_none_or(|found| found.reason == condition::OFF)
     }
 }
 

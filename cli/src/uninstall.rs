@@ -9,7 +9,7 @@ pub mod nodes;
 
 use std::time::Duration;
 
-use hauberk_api::{MESH_NAME, Mesh, MeshPhase, NodeTunnel};
+use hauberk_api::{MESH_NAME, Mesh, NodeTunnel};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -44,10 +44,16 @@ pub enum UninstallError {
     Install(#[from] InstallError),
     /// Pairs of nodes still encrypt.
     #[error(
-        "encryption is still {0} after {n} s, and nothing was removed; see: hauberk status; a node that is gone for good \
-         keeps it so until its Node is deleted", n = .1.as_secs()
+        "encryption is still on at {nodes} after {n} s, and nothing was removed; see: hauberk status; a node that is gone \
+         for good keeps it so until its Node is deleted", n = patience.as_secs()
     )]
-    NotOff(&'static str, Duration),
+    NotOff { nodes: String, patience: Duration },
+    /// Nodes go by what the Mesh said before it was deleted.
+    #[error(
+        "encryption is on at {0}, and without a Mesh named {MESH_NAME} it cannot be switched off: install again, which \
+         makes one with encryption off, and uninstall then"
+    )]
+    NoMesh(String),
     /// keyd, or the pods that clean, do not end.
     #[error("{what} after {n} s: {nodes}; bring these nodes back, or delete their Nodes, and uninstall again", n = patience.as_secs())]
     Nodes {
@@ -94,7 +100,11 @@ pub fn run(args: &UninstallArgs) -> Result<(), UninstallError> {
 async fn switch_off(client: &Client, patience: Duration) -> Result<(), UninstallError> {
     let meshes: Api<Mesh> = Api::all(client.clone());
     let Some(mesh) = cluster::find_mesh(&meshes).await? else {
-        return Ok(());
+        let nodes = encrypting(client).await?;
+        return match nodes.is_empty() {
+            true => Ok(()),
+            false => Err(UninstallError::NoMesh(nodes.join(", "))),
+        };
     };
     let mut settled = Instant::now();
     if mesh.spec.encryption.enabled {
@@ -106,19 +116,27 @@ async fn switch_off(client: &Client, patience: Duration) -> Result<(), Uninstall
     }
     let began = Instant::now();
     loop {
-        let mesh = cluster::find_mesh(&meshes).await?;
-        // Without a status no controller ever was, so no node has a certificate, and none encrypts.
-        let phase = mesh
-            .and_then(|mesh| mesh.status)
-            .map_or(MeshPhase::Off, |status| status.phase);
-        if phase == MeshPhase::Off && Instant::now() >= settled {
+        let nodes = encrypting(client).await?;
+        if nodes.is_empty() && Instant::now() >= settled {
             return Ok(());
         }
         if began.elapsed() > patience + SETTLE {
-            return Err(UninstallError::NotOff(phase.name(), patience));
+            let nodes = nodes.join(", ");
+            return Err(UninstallError::NotOff { nodes, patience });
         }
         sleep(LOOK).await;
     }
+}
+
+/// The nodes that do not say that they encrypt nothing: their own words, since the Mesh's status may be old.
+async fn encrypting(client: &Client) -> Result<Vec<String>, UninstallError> {
+    let tunnels: Api<NodeTunnel> = Api::all(client.clone());
+    let found = match tunnels.list(&ListParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),
+        found => found.map_err(request("list the NodeTunnels"))?,
+    };
+    let on = found.iter().filter(|tunnel| !tunnel.is_off());
+    Ok(on.map(ResourceExt::name_any).collect())
 }
 
 /// All that `hauberk install` applied, and what the controller and nodes made.

@@ -17,6 +17,8 @@ use super::Address;
 /// Rendered with [`Namespace::DEFAULT`].
 const RENDERED: &str = include_str!("../../../deploy/hauberk.yaml");
 const SEPARATOR: &str = "\n---\n";
+/// Where pods' metadata begin.
+const POD: &str = "\n  template:\n    metadata:\n";
 
 /// The name of a namespace, as DNS labels are (RFC 1123).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +66,9 @@ impl Bundle {
         if let Some(image) = image {
             text = text.replace(rendered_image(), &quoted(image));
         }
+        // Pods read it when they start, so another one has to start them anew.
+        let started_for = format!("{POD}      annotations: {{hauberk.dev/api-server: \"{api_server}\"}}\n");
+        let text = text.replace(POD, &started_for);
         let address = format!(
             "# Where keyd and the controller reach the API server.\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  \
              name: hauberk-api-server\n  namespace: {namespace}\n  labels: {{app.kubernetes.io/part-of: hauberk}}\n\
@@ -179,7 +184,12 @@ mod tests {
             serde_json::json!({"host": "fd00::1", "port": "7443"})
         );
         for kind in ["DaemonSet", "Deployment"] {
-            let container = &of(kind)["spec"]["template"]["spec"]["containers"][0];
+            let pod = &of(kind)["spec"]["template"];
+            assert_eq!(
+                pod["metadata"]["annotations"],
+                serde_json::json!({"hauberk.dev/api-server": "[fd00::1]:7443"})
+            );
+            let container = &pod["spec"]["containers"][0];
             assert_eq!(container["image"], "mirror.example:5000/hauberk@sha256:00");
         }
         let policy = of("ValidatingAdmissionPolicy").to_string();

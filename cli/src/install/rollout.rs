@@ -80,7 +80,9 @@ impl fmt::Display for Rollout {
         } = self;
         match (self.is_current, nodes) {
             (false, _) => f.write_str("the pods are being made"),
-            (true, 0) => f.write_str("the cluster has no nodes yet; keyd will start on each that joins"),
+            (true, 0) => f.write_str(
+                "the cluster has no node for keyd (Linux on amd64) yet; it will start on each that joins",
+            ),
             (true, _) => write!(
                 f,
                 "keyd is ready on {ready} of {nodes} nodes, {available} of {replicas} controllers"

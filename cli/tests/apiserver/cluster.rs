@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hauberk_netlab::kubernetes::{ControlPlane, ControlPlaneSpec, Vantage};
+use hauberk_netlab::kubernetes::{ControlPlane, ControlPlaneSpec, Identity, Vantage};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,12 +31,22 @@ impl Cluster {
     }
 
     pub fn hauberk(&self, arguments: &[&str]) -> Output {
+        self.hauberk_as(self.0.admin(), arguments)
+    }
+
+    pub fn hauberk_as(&self, who: &Identity, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_hauberk"))
             .args(arguments)
             .env_remove("HAUBERK_SOURCE")
-            .env("KUBECONFIG", self.0.admin().kubeconfig(Vantage::Machine))
+            .env("KUBECONFIG", who.kubeconfig(Vantage::Machine))
             .output()
             .expect("hauberk runs")
+    }
+
+    /// A ServiceAccount of Hauberk's, as a pod of it would be.
+    pub fn account(&self, name: &str) -> Identity {
+        let (token, _) = self.kubectl(&["create", "token", name, "-n", "hauberk-system"], "");
+        self.0.bearer(name, token.trim()).expect("a file is written")
     }
 
     /// What it prints.

@@ -122,6 +122,46 @@ fn a_namespace_of_somebody_elses_is_left_alone() {
 }
 
 #[test]
+fn while_a_node_encrypts_nothing_is_removed() {
+    let cluster = Cluster::start();
+    cluster.succeeds(&["install", ADDRESS, "--timeout=0s"]);
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a"}});
+    cluster.kubectl(&["create", "-f", "-"], &node.to_string());
+    let owner = &cluster.get(&["node", "a"])["metadata"]["uid"];
+    let tunnel = json!({
+        "apiVersion": "hauberk.dev/v1alpha1", "kind": "NodeTunnel", "metadata": {
+            "name": "a", "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "a", "uid": owner}],
+        }, "spec": {},
+    });
+    cluster.kubectl(&["create", "-f", "-"], &tunnel.to_string());
+    let status = json!({"status": {"conditions": [{
+        "type": "Encrypted", "status": "True", "reason": "AllPairsStrict", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }]}});
+    let patch = [
+        "patch",
+        "nodetunnel",
+        "a",
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+    ];
+    cluster.kubectl(&[&patch[..], &[&status.to_string()]].concat(), "");
+    // Pods of the controller come when they come.
+    let lasting = || {
+        let all = cluster.everything().into_iter();
+        all.filter(|name| !name.starts_with("Pod/")).collect::<Vec<_>>()
+    };
+    let before = lasting();
+    let late = cluster.fails(&["uninstall", "--timeout=1s"]);
+    assert!(late.contains("encryption is still on at a after 1 s"), "{late}");
+    cluster.kubectl(&["delete", "mesh", "default"], "");
+    let lost = cluster.fails(&["uninstall", "--timeout=1s"]);
+    assert!(lost.contains("without a Mesh named default"), "{lost}");
+    assert_eq!(lasting(), before);
+}
+
+#[test]
 fn what_was_not_proved_is_refused_and_nothing_is_changed() {
     let cluster = Cluster::start();
     let unknown = cluster.fails(&["install"]);
@@ -204,6 +244,41 @@ fn two_kubectl_commands_install_the_rendered_file() {
     cluster.get(&["mesh", "default"]);
     // And what kubectl installed the command upgrades.
     cluster.succeeds(&["install", ADDRESS]);
+}
+
+#[test]
+fn what_helm_runs_before_it_deletes_is_granted_all_that_it_needs() {
+    let cluster = Cluster::start();
+    cluster.succeeds(&["install", ADDRESS, "--timeout=0s"]);
+    cluster.succeeds(&["enable", "encryption"]);
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {
+            "name": "a", "labels": {"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64"},
+        },
+    });
+    cluster.kubectl(&["create", "-f", "-"], &node.to_string());
+    let chart = "\"$(scripts/helm)\" template hauberk deploy/chart/hauberk --namespace hauberk-system \
+                 --set apiServer.host=192.0.2.1 --show-only templates/uninstall.yaml";
+    let rendered = Command::new("sh")
+        .args(["-c", chart])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()
+        .expect("sh runs");
+    assert!(rendered.status.success(), "{}", text(&rendered.stderr));
+    // Without the Job itself: the test does what its pod would.
+    let rendered = text(&rendered.stdout);
+    let (job, grants): (Vec<_>, Vec<_>) = rendered
+        .split("\n---\n")
+        .partition(|object| object.contains("\nkind: Job\n"));
+    assert!(job.len() == 1 && job[0].contains("- --nodes-only\n"), "{job:?}");
+    cluster.kubectl(&["apply", "-f", "-"], &grants.join("\n---\n"));
+    let hook = cluster.account("hauberk-uninstall");
+    let output = cluster.with_kubelet(|| cluster.hauberk_as(&hook, &["uninstall", "--nodes-only"]));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stdout).ends_with("every node is clean\n"),
+        "{output:?}"
+    );
 }
 
 #[test]

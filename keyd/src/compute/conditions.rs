@@ -11,8 +11,6 @@ use super::{DesiredState, Local, NotReady, Reason};
 use crate::pair::{Phase, Want};
 use crate::snapshot::{Claims, Snapshot};
 
-/// Reason of `Encrypted` when the flag is off and no pair encrypts; the controller sums up by it.
-pub const OFF: &str = "Off";
 /// Reason where something that was computed is not in force.
 pub const NOT_IN_FORCE: &str = "NotInForce";
 /// So many names are written out in a message.
@@ -105,7 +103,7 @@ pub fn set_not_in_force(tunnel: &mut NodeTunnel, failures: &[String]) {
     for found in tunnel.status.iter_mut().flat_map(|status| &mut status.conditions) {
         let kind = found.type_.as_str();
         // A node that encrypts nothing is off whatever else it fails at.
-        if kind == condition::READY || kind == condition::ENCRYPTED && found.reason != OFF {
+        if kind == condition::READY || kind == condition::ENCRYPTED && found.reason != condition::OFF {
             *found = condition(&found.type_, false, NOT_IN_FORCE, message.clone());
         } else if kind == condition::DEGRADED && found.status == "True" {
             found.message = format!("{}; {NOT_IN_FORCE}: {message}", found.message);
@@ -143,7 +141,7 @@ fn encrypted(desired: &DesiredState) -> Condition {
             let lagging: Vec<_> = pairs()
                 .filter(|(_, phase)| *phase != Phase::Off.number())
                 .collect();
-            (lagging, OFF, "encryption is off")
+            (lagging, condition::OFF, "encryption is off")
         }
     };
     if lagging.is_empty() {
@@ -272,8 +270,13 @@ mod tests {
         }
         let degraded = says(&tunnel, condition::DEGRADED).2;
         assert_eq!(degraded, "two have it; NotInForce: the map IPCACHE is full");
-        tunnel.status = Some(say(condition(condition::ENCRYPTED, false, OFF, String::new())));
+        tunnel.status = Some(say(condition(
+            condition::ENCRYPTED,
+            false,
+            condition::OFF,
+            String::new(),
+        )));
         set_not_in_force(&mut tunnel, &failures);
-        assert_eq!(says(&tunnel, condition::ENCRYPTED).1, OFF);
+        assert_eq!(says(&tunnel, condition::ENCRYPTED).1, condition::OFF);
     }
 }

@@ -1,9 +1,9 @@
 //! The Mesh's status, summed up from the nodes' conditions. Pure.
 
-use hauberk_api::{MeshPhase, MeshStatus, condition};
+use hauberk_api::{MeshPhase, MeshStatus, NodeTunnel, condition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::compute::conditions::{self, OFF};
+use crate::compute::conditions;
 use crate::snapshot::Snapshot;
 
 /// The Mesh's status as the nodes' conditions make it; without `lastTransitionTime`, which publishing fills in.
@@ -11,7 +11,7 @@ pub fn summarise(snapshot: &Snapshot) -> MeshStatus {
     let says = |node: &String, kind: &str| snapshot.tunnels.get(node)?.condition(kind);
     let encrypted =
         |node: &&String| says(node, condition::ENCRYPTED).is_some_and(|found| found.status == "True");
-    let is_off = |node: &&String| says(node, condition::ENCRYPTED).is_none_or(|found| found.reason == OFF);
+    let is_off = |node: &&String| snapshot.tunnels.get(*node).is_none_or(NodeTunnel::is_off);
     let (members, unreachable): (Vec<_>, Vec<_>) = snapshot
         .nodes
         .keys()
