@@ -193,6 +193,10 @@ pub struct MeshStatus {
     /// Where the flip of the whole mesh stands: `Off`, no pair of nodes encrypts; `Enabling`, some pair may still
     /// send in clear; `Encrypted`, every pair encrypts; `Disabling`, some pair still encrypts.
     pub phase: MeshPhase,
+    /// Whether every pair has encrypted since the flag was turned on. From then on a node that joins encrypts from its
+    /// first packet, also while some other lags again.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sealed: bool,
     /// Nodes of the cluster.
     #[schemars(with = "i32", range(min = 0))]
     pub nodes: u32,

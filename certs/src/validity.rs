@@ -28,7 +28,7 @@ pub enum TimeError {
         seconds: u64,
     },
     /// It has ended.
-    #[error("expired {seconds} s ago")]
+    #[error("expired {hours} h ago", hours = seconds / 3600)]
     Expired {
         /// Seconds since it ended.
         seconds: u64,

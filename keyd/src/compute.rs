@@ -17,10 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use hauberk_abi as abi;
-use hauberk_api::{Enforcer, LaneSpec, MeshPhase, MeshSpec, NodeTunnel, PublicKey, UnreachableNodes};
+use hauberk_api::{Enforcer, LaneSpec, MeshSpec, NodeTunnel, PublicKey, UnreachableNodes};
 use ipnet::IpNet;
 
-use crate::memory::Memory;
+use crate::memory::{KnownNode, Memory};
 use crate::pair::{PeerKeys, Phase, Want};
 use crate::snapshot::{Claims, Conflict, Snapshot};
 
@@ -279,6 +279,7 @@ pub fn compute_and_follow(
     };
     let tunnel = tunnel(want, local, memory);
     remember(snapshot, &claims, local, want, memory);
+    keep_addresses(&mut claims, memory);
     let mut covered = covered(&spec, &claims, memory);
     if covered.is_empty() {
         return Err(NotReady::NothingCovered);
@@ -293,9 +294,7 @@ pub fn compute_and_follow(
     } else {
         local
     };
-    let mesh_encrypted = snapshot
-        .mesh_status()
-        .is_some_and(|status| status.phase == MeshPhase::Encrypted);
+    let mesh_encrypted = snapshot.mesh_status().is_some_and(|status| status.sealed);
     let Peers {
         mut peers,
         mut lane_peers,
@@ -402,7 +401,10 @@ fn remember(snapshot: &Snapshot, claims: &Claims, local: &Local, want: Want, mem
         if !prefixes.is_empty() {
             known.prefixes.clone_from(prefixes);
         }
-        known.addresses.clone_from(&claims.node_addresses[name]);
+        // And no address, where the cloud's controller writes it.
+        if !claims.node_addresses[name].is_empty() {
+            known.addresses.clone_from(&claims.node_addresses[name]);
+        }
     }
     let all_read = local
         .problems
@@ -415,6 +417,16 @@ fn remember(snapshot: &Snapshot, claims: &Claims, local: &Local, want: Want, mem
     for (name, peer) in peers.iter() {
         let prefixes = peer.spec.allowed_ips.iter().map(IpNet::trunc).collect();
         memory.external.insert(name.clone(), prefixes);
+    }
+}
+
+/// A Node that has no address yet keeps those that it had, until somebody else has them.
+fn keep_addresses(claims: &mut Claims, memory: &Memory) {
+    let taken: BTreeSet<IpAddr> = claims.node_addresses.values().flatten().copied().collect();
+    let without = claims.node_addresses.iter_mut().filter(|(_, own)| own.is_empty());
+    for (name, own) in without {
+        let known = memory.nodes.get(name).map_or(&[][..], |known| &known.addresses);
+        own.extend(known.iter().copied().filter(|address| !taken.contains(address)));
     }
 }
 
@@ -480,6 +492,10 @@ fn forget_what_is_gone(claims: &Claims, want: Want, memory: &mut Memory) {
             .phases
             .retain(|name, _| claims.node_prefixes.contains_key(name));
     }
+    for name in replaced(claims, memory) {
+        memory.nodes.remove(&name);
+        memory.phases.remove(&name);
+    }
     let Memory {
         phases,
         numbers,
@@ -494,6 +510,23 @@ fn forget_what_is_gone(claims: &Claims, want: Want, memory: &mut Memory) {
             || nodes.contains_key(name)
             || external.contains(name)
     });
+}
+
+/// Nodes that are gone and of whose prefixes and addresses others have every one: nothing is meant for them any more.
+/// In a cluster whose nodes come and go they would fill the map of peers.
+fn replaced(claims: &Claims, memory: &Memory) -> Vec<String> {
+    let prefixes: Vec<_> = claims.node_prefixes.values().flatten().collect();
+    let addresses: BTreeSet<_> = claims.node_addresses.values().flatten().collect();
+    let is_replaced = |known: &KnownNode| {
+        let owned = |lost: &IpNet| prefixes.iter().any(|live| live.contains(lost));
+        known.prefixes.iter().all(owned) && known.addresses.iter().all(|lost| addresses.contains(lost))
+    };
+    let lost = memory
+        .nodes
+        .iter()
+        .filter(|(name, _)| !claims.node_prefixes.contains_key(*name));
+    let replaced = lost.filter(|(_, known)| is_replaced(known));
+    replaced.map(|(name, _)| name.clone()).collect()
 }
 
 /// The kernel's key of a prefix: 16 bytes, and a length counted in the 128-bit form.

@@ -220,10 +220,13 @@ fn degraded(claims: &Claims, local: &Local, desired: &DesiredState) -> Condition
         [] => condition(condition::DEGRADED, false, "AsExpected", String::new()),
         [only] => condition(condition::DEGRADED, true, only.reason, only.message.clone()),
         [first, ..] => {
-            let all: Vec<_> = reasons
-                .iter()
+            let told = reasons.iter().take(NAMES);
+            let mut all: Vec<_> = told
                 .map(|reason| format!("{}: {}", reason.reason, reason.message))
                 .collect();
+            if let more @ 1.. = reasons.len().saturating_sub(NAMES) {
+                all.push(format!("and {more} more"));
+            }
             condition(condition::DEGRADED, true, first.reason, all.join("; "))
         }
     }

@@ -50,6 +50,21 @@ impl Addresses {
         }
         let mut in_use = HashSet::with_capacity(claims.pods.len());
         let of_nodes: BTreeSet<IpAddr> = claims.node_addresses.values().flatten().copied().collect();
+        // Whoever may annotate a pod could make it speak as a node, or as a neighbour.
+        let free = |extra: &[IpAddr], pod: Option<&PackedPod>| -> Vec<IpAddr> {
+            let is_anothers = |address: &IpAddr| {
+                let owner = claims.pods.get(address);
+                let attached = held.get(address);
+                of_nodes.contains(address)
+                    || owner.is_some_and(|owner| pod.is_none_or(|pod| !std::ptr::eq(&**owner, pod)))
+                    || attached.is_some_and(|attached| pod.is_none_or(|pod| !attached.is_of(pod)))
+            };
+            extra
+                .iter()
+                .copied()
+                .filter(|address| !is_anothers(address))
+                .collect()
+        };
         // CNI knows whose an interface is, and comes first.
         for (address, attached) in held {
             let identity = attached.identity(snapshot);
@@ -58,7 +73,8 @@ impl Addresses {
             let object = attached.object(snapshot);
             let extra = object.map_or(&[][..], PackedPod::extra_addresses);
             let own = std::slice::from_ref(address);
-            addresses.insert_local(own, extra, number, Some(attached.interface), &of_nodes);
+            let extra = free(extra, object);
+            addresses.insert_local(own, &extra, number, Some(attached.interface));
         }
         let by_interface: BTreeMap<u32, &Attached> = held
             .values()
@@ -99,7 +115,8 @@ impl Addresses {
             };
             let interface = own.iter().find_map(at).filter(is_free);
             let number = numbers.identity(pod.identity());
-            addresses.insert_local(&own, pod.extra_addresses(), number, interface, &of_nodes);
+            let extra = free(pod.extra_addresses(), Some(pod));
+            addresses.insert_local(&own, &extra, number, interface);
         }
         numbers.retain_identities(&in_use);
         addresses.remote = remote;
@@ -136,14 +153,7 @@ impl Addresses {
         self.ipcache.insert(lpm_key(prefix), entry);
     }
 
-    fn insert_local(
-        &mut self,
-        own: &[IpAddr],
-        extra: &[IpAddr],
-        identity: u32,
-        interface: Option<u32>,
-        of_nodes: &BTreeSet<IpAddr>,
-    ) {
+    fn insert_local(&mut self, own: &[IpAddr], extra: &[IpAddr], identity: u32, interface: Option<u32>) {
         // Without an interface the address is nobody's: the host's stack knows best where it is.
         let (flags, at) = interface.map_or((0, 0), |ifindex| (abi::IP_LOCAL_POD, ifindex));
         for address in own {
@@ -159,7 +169,6 @@ impl Addresses {
         self.pods
             .entry(ifindex)
             .or_insert(abi::Pod { identity, flags: 0 });
-        let extra = extra.iter().filter(|address| !of_nodes.contains(address));
         for address in own.iter().chain(extra) {
             let (addr, _) = lpm_key(IpNet::from(*address));
             self.pod_addresses.insert(abi::PodAddress { ifindex, addr });

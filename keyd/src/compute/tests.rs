@@ -284,8 +284,10 @@ fn a_node_that_cannot_take_part_is_cut_off_from_the_start_or_exempt() {
 #[test]
 fn a_node_new_to_an_encrypted_mesh_starts_strict() {
     let mut snapshot = cluster(true);
+    // Also while some node lags again.
     snapshot.mesh_status = Some(MeshStatus {
-        phase: MeshPhase::Encrypted,
+        phase: hauberk_api::MeshPhase::Enabling,
+        sealed: true,
         ..Default::default()
     });
     let desired = compute(&snapshot, &local(), &mut Memory::default()).unwrap();
@@ -364,6 +366,34 @@ fn numbers_stay_when_pods_and_nodes_come_and_go() {
 }
 
 #[test]
+fn a_node_that_registers_anew_keeps_its_addresses_until_it_has_others() {
+    let (mut snapshot, mut memory) = (cluster(true), with_phases(Phase::Strict));
+    let before = compute(&snapshot, &local(), &mut memory).unwrap();
+    snapshot.nodes.get_mut("b").unwrap().addresses.clear();
+    let after = compute(&snapshot, &local(), &mut memory).unwrap();
+    assert_eq!(after.ipcache, before.ipcache);
+}
+
+#[test]
+fn a_lost_node_is_forgotten_once_others_have_all_that_it_had() {
+    let (mut snapshot, mut memory) = (cluster(true), with_phases(Phase::Strict));
+    compute(&snapshot, &local(), &mut memory).unwrap();
+    let lost = snapshot.nodes.remove("b").unwrap();
+    compute(&snapshot, &local(), &mut memory).unwrap();
+    let knows = |memory: &Memory| (memory.nodes.contains_key("b"), memory.phases.contains_key("b"));
+    assert_eq!(knows(&memory), (true, true), "nobody has it");
+    let mut other = lost.clone();
+    other.addresses.clear();
+    snapshot.nodes.insert("other".into(), other.clone());
+    compute(&snapshot, &local(), &mut memory).unwrap();
+    assert_eq!(knows(&memory), (true, true), "its own address is still nobody's");
+    other.addresses.clone_from(&lost.addresses);
+    snapshot.nodes.insert("other".into(), other);
+    compute(&snapshot, &local(), &mut memory).unwrap();
+    assert_eq!(knows(&memory), (false, false));
+}
+
+#[test]
 fn two_pods_with_one_address_are_a_condition_and_a_conflict() {
     let mut snapshot = cluster(true);
     snapshot.pods.insert(&pod_name("a2"), &pod("a", 1, 2));
@@ -382,9 +412,9 @@ fn two_pods_with_one_address_are_a_condition_and_a_conflict() {
 }
 
 #[test]
-fn an_extra_address_may_be_a_source_and_a_nodes_may_not() {
+fn an_extra_address_may_be_a_source_and_a_nodes_or_another_pods_may_not() {
     let mut snapshot = cluster(true);
-    let extra = ["10.99.0.1", "192.168.77.2"].map(|text| text.parse().unwrap());
+    let extra = ["10.99.0.1", "192.168.77.2", "10.77.2.2"].map(|text| text.parse().unwrap());
     let with_extra = Pod {
         extra_addresses: extra.to_vec(),
         ..pod("a", 1, 2)

@@ -20,6 +20,8 @@ const LEASE: &str = "hauberk-controller";
 const LEASE_SECONDS: u64 = 15;
 /// Between two attempts, at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Between two looks at the certificate authority.
+const RELOAD: Duration = Duration::from_secs(60);
 /// It renews the Lease so long before, seconds.
 const GRACE_SECONDS: u64 = 5;
 
@@ -79,5 +81,24 @@ async fn lead(client: &Client, namespace: &str, trust_domain: &str) -> anyhow::R
     tokio::select! {
         outcome = signer::run(client, namespace, &authority) => outcome,
         outcome = upkeep::run(client, updates) => outcome,
+        () = replaced(client, namespace, trust_domain, &authority) => Ok(()),
+    }
+}
+
+/// Waits until the Secret holds another authority, as after cert-manager has renewed it. Restores the trust bundle.
+async fn replaced(client: &Client, namespace: &str, trust_domain: &str, authority: &Authority) {
+    loop {
+        tokio::time::sleep(RELOAD).await;
+        match Authority::load(client, namespace, trust_domain).await {
+            Ok(now) if now.ca.certificate_pem() != authority.ca.certificate_pem() => {
+                tracing::info!("the certificate authority is another one now");
+                return;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(
+                error = told(&error),
+                "the certificate authority cannot be read again"
+            ),
+        }
     }
 }

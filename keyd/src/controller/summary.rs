@@ -27,6 +27,7 @@ pub fn summarise(snapshot: &Snapshot) -> MeshStatus {
         false if members.iter().all(is_off) => MeshPhase::Off,
         false => MeshPhase::Disabling,
     };
+    let was_sealed = snapshot.mesh_status().is_some_and(|before| before.sealed);
     let late = |kind: &str, wanted: &str| {
         let late = |node: &&&String| says(node, kind).is_none_or(|found| found.status != wanted);
         members
@@ -38,6 +39,7 @@ pub fn summarise(snapshot: &Snapshot) -> MeshStatus {
     };
     MeshStatus {
         phase,
+        sealed: phase == MeshPhase::Encrypted || enabled && was_sealed,
         nodes: count(snapshot.nodes.len()),
         encrypted_nodes: count(members.iter().filter(|node| encrypted(node)).count()),
         conditions: vec![
@@ -159,6 +161,18 @@ mod tests {
             (MeshPhase::Encrypted, 2)
         );
         assert_eq!(summarise(&snapshot(true, &[])).phase, MeshPhase::Enabling);
+    }
+
+    #[test]
+    fn a_mesh_that_was_encrypted_is_sealed_until_the_flag_is_off() {
+        let (strict, lagging) = (Some((true, "AllPairsStrict")), Some((false, "NotInForce")));
+        assert!(!summarise(&snapshot(true, &[("a", lagging)])).sealed);
+        let mut one_lags = snapshot(true, &[("a", strict), ("b", lagging)]);
+        one_lags.mesh_status = Some(summarise(&snapshot(true, &[("a", strict), ("b", strict)])));
+        let summary = summarise(&one_lags);
+        assert_eq!((summary.phase, summary.sealed), (MeshPhase::Enabling, true));
+        one_lags.mesh = mesh(false);
+        assert!(!summarise(&one_lags).sealed);
     }
 
     #[test]

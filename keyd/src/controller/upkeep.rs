@@ -49,15 +49,20 @@ impl Upkeep {
     /// Says whether all of it succeeded.
     async fn all(&self, snapshot: &Snapshot) -> bool {
         let mut outcomes = vec![("status of Mesh default", self.status(snapshot).await)];
+        let mesh = snapshot.mesh.as_ref();
+        let encrypts = mesh.is_some_and(|mesh| mesh.spec.encryption.enabled);
         for (name, node) in snapshot.nodes.iter().filter(|(_, node)| node.starting) {
-            let ready = snapshot.tunnels.get(name).and_then(|tunnel| {
+            let is_ready = snapshot.tunnels.get(name).is_some_and(|tunnel| {
                 let owned = tunnel.metadata.owner_references.iter().flatten();
                 let own = owned
                     .into_iter()
                     .any(|owner| Some(&owner.uid) == node.origin.uid.as_ref());
-                tunnel.condition(condition::READY).filter(|_| own)
+                let ready = tunnel.condition(condition::READY);
+                // Ready without keys, where keys are wanted, reaches nobody.
+                let reachable = !encrypts || tunnel.newest_generation().is_some();
+                own && reachable && ready.is_some_and(|ready| ready.status == "True")
             });
-            if ready.is_some_and(|ready| ready.status == "True") {
+            if is_ready {
                 outcomes.push(("startup taint", self.untaint(name).await));
             }
         }

@@ -155,11 +155,22 @@ impl Node {
     }
 
     /// Whether there is no Mesh, or its flag is off and nothing is encrypted any more. A node that has not read the
-    /// cluster's objects does not know that.
+    /// cluster's objects does not know that; nor does one that has never read a Mesh while others publish keys, for a
+    /// Mesh that is deleted, or that this version cannot read, switches nothing off.
     fn guards_nothing(&self) -> bool {
         let memory = &self.memory;
-        let enabled = memory.mesh.as_ref().is_some_and(|mesh| mesh.encryption.enabled);
+        let updates = self.updates.borrow();
+        let enabled = match &memory.mesh {
+            Some(mesh) => mesh.encryption.enabled,
+            None => {
+                let tunnels = updates.snapshot.tunnels.values();
+                tunnels
+                    .flat_map(|tunnel| &tunnel.spec.generations)
+                    .next()
+                    .is_some()
+            }
+        };
         let encrypts = memory.phases.values().any(|phase| *phase > Phase::Off) || memory.drop_unknown;
-        self.updates.borrow().in_sync && !enabled && !encrypts && !self.is_up()
+        updates.in_sync && !enabled && !encrypts && !self.is_up()
     }
 }

@@ -1,8 +1,9 @@
 //! Who owns an address, a prefix or a key that several objects claim: the same answer on every node.
 //!
 //! The older creationTimestamp wins, then the lower UID; objects without them come last, by namespace
-//! and name. Node addresses are settled first, then nodes' prefixes, keys, and pods' addresses, because
-//! each is judged by what came before it: a pod may have an address only inside its node's prefixes.
+//! and name. Nodes' prefixes are settled first, then their addresses, keys, and pods' addresses, because each is
+//! judged by what came before it: a node may have no address inside another's prefixes, since kubelets write their
+//! Nodes' addresses themselves, and a pod only one inside its node's.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -82,27 +83,6 @@ impl Snapshot {
         let mut nodes: Vec<_> = self.nodes.iter().collect();
         nodes.sort_by(|(one, a), (other, b)| age(&a.origin, one).cmp(&age(&b.origin, other)));
 
-        let mut owners = BTreeMap::new();
-        for (name, node) in &nodes {
-            let own = claims.node_addresses.entry((*name).clone()).or_default();
-            for address in &node.addresses {
-                if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
-                    claims
-                        .refused
-                        .insert(format!("address {address} of Node {name}: no node can have it"));
-                } else if let Some(owner) = owners.insert(*address, *name) {
-                    owners.insert(*address, owner);
-                    conflict(
-                        &mut claims.conflicts,
-                        format!("address {address}"),
-                        ("Node", owner),
-                        ("Node", name),
-                    );
-                } else {
-                    own.push(*address);
-                }
-            }
-        }
         let mut ranges = Ranges::default();
         for (name, node) in &nodes {
             let own = claims.node_prefixes.entry((*name).clone()).or_default();
@@ -114,6 +94,31 @@ impl Snapshot {
                         let what = format!("prefix {prefix}");
                         conflict(&mut claims.conflicts, what, ("Node", &owner), ("Node", name));
                     }
+                }
+            }
+        }
+        let mut owners = BTreeMap::new();
+        for (name, node) in &nodes {
+            let own = claims.node_addresses.entry((*name).clone()).or_default();
+            for address in &node.addresses {
+                if is_nobodys(*address) {
+                    claims
+                        .refused
+                        .insert(format!("address {address} of Node {name}: no node can have it"));
+                } else if let Some(other) = ranges.owner(*address).filter(|owner| owner != name) {
+                    claims.refused.insert(format!(
+                        "address {address} of Node {name}: it is inside the podCIDRs of Node {other}"
+                    ));
+                } else if let Some(owner) = owners.insert(*address, *name) {
+                    owners.insert(*address, owner);
+                    conflict(
+                        &mut claims.conflicts,
+                        format!("address {address}"),
+                        ("Node", owner),
+                        ("Node", name),
+                    );
+                } else {
+                    own.push(*address);
                 }
             }
         }
@@ -218,6 +223,15 @@ impl Snapshot {
     }
 }
 
+/// Whether other nodes cannot reach a node by it.
+fn is_nobodys(address: IpAddr) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    address.is_loopback() || address.is_unspecified() || address.is_multicast() || is_link_local
+}
+
 /// What nodes' claims are ordered by; the least wins. Pods' are by [`PackedPod::cmp_age`], which is the same.
 fn age<'a>(origin: &'a Origin, name: &'a str) -> (Timestamp, bool, Option<&'a str>, &'a str) {
     let created = origin.created.unwrap_or(Timestamp::MAX);
@@ -236,10 +250,6 @@ struct Ranges(BTreeMap<u128, (u128, String)>);
 impl Ranges {
     /// Takes the prefix if nobody has any of it; else says who has.
     fn claim(&mut self, prefix: IpNet, owner: &str) -> Result<(), String> {
-        let bits = |address: IpAddr| match address {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(v6) => v6.to_bits(),
-        };
         let (first, last) = (bits(prefix.network()), bits(prefix.broadcast()));
         if let Some((_, (end, other))) = self.0.range(..=last).next_back()
             && *end >= first
@@ -248,6 +258,19 @@ impl Ranges {
         }
         self.0.insert(first, (last, owner.to_owned()));
         Ok(())
+    }
+
+    /// Whose range an address lies in.
+    fn owner(&self, address: IpAddr) -> Option<&str> {
+        let (_, (last, owner)) = self.0.range(..=bits(address)).next_back()?;
+        (bits(address) <= *last).then_some(owner)
+    }
+}
+
+fn bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
     }
 }
 
@@ -360,6 +383,23 @@ mod tests {
         let claims = snapshot.claims();
         assert!(claims.pods.is_empty());
         assert_eq!(claims.refused.len(), 2, "{:?}", claims.refused);
+    }
+
+    #[test]
+    fn a_nodes_address_inside_another_nodes_prefixes_or_of_one_link_is_refused() {
+        let mut snapshot = two_nodes();
+        // Kubelets write them: this one wants the traffic of a pod of b.
+        let a = snapshot.nodes.get_mut("a").unwrap();
+        a.addresses
+            .extend(["10.77.2.5", "169.254.1.1", "fe80::1"].map(|text| text.parse::<IpAddr>().unwrap()));
+        snapshot.pods.insert(&name("victim"), &pod("b", "10.77.2.5"));
+        let claims = snapshot.claims();
+        assert_eq!(
+            claims.node_addresses["a"],
+            ["192.168.77.1".parse::<IpAddr>().unwrap()]
+        );
+        assert_eq!(owned(&claims, "victim"), 1);
+        assert_eq!(claims.refused.len(), 3, "{:?}", claims.refused);
     }
 
     #[test]

@@ -32,6 +32,9 @@ use watches::Event;
 const GATHER: Duration = Duration::from_millis(20);
 /// Bindings expire without any news; so often at least they are looked at.
 const SLOW_LOOK: Duration = Duration::from_secs(60);
+/// A connection on which nothing came for so long is given up, lest one that is half open be waited for for ever. A
+/// watch without news ends after 290 s (kube-runtime's default).
+const READ_TIMEOUT: Duration = Duration::from_secs(330);
 
 /// The API server, followed. Dropping it ends all its tasks.
 pub struct Cluster {
@@ -126,7 +129,8 @@ impl Cluster {
 
 /// A client, and the namespace of the installation: the one given, or the client's own. Nothing is sent yet.
 pub async fn connect(namespace: Option<&str>) -> Result<(Client, String), SourceError> {
-    let config = Config::infer().await.map_err(SourceError::Kubeconfig)?;
+    let mut config = Config::infer().await.map_err(SourceError::Kubeconfig)?;
+    config.read_timeout = Some(READ_TIMEOUT);
     let namespace = namespace.unwrap_or(&config.default_namespace).to_owned();
     let url = config.cluster_url.to_string();
     let client = Client::try_from(config).map_err(|source| SourceError::Client { url, source })?;

@@ -38,6 +38,12 @@ fn flip(name: &str, wiring: Wiring, overlay: bool, families: Families) {
         "not a word in clear\n{}",
         cluster.describe()
     );
+    assert_eq!(
+        cluster.covered_in_clear(),
+        0,
+        "nor an address\n{}",
+        cluster.describe()
+    );
     for (way, spoken) in cluster.ways.iter().zip(spoken) {
         assert!(cluster.heard(way).words > spoken, "{way} goes on");
     }

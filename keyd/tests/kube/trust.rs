@@ -15,30 +15,41 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 #[test]
 fn another_nodes_keys_are_not_accepted_as_this_nodes_even_when_an_administrator_writes_them() {
-    let stage = Stage::encrypted(
+    let mut stage = Stage::encrypted(
         LabSpec::three_nodes("kube-trust", Wiring::Routed),
         ManifestSpec::default(),
     );
     let (b1, c1) = (stage.lab.pod("b1").v4(), stage.lab.pod("c1").v4());
     assert_eq!(stage.pings("a1", b1, 3), 3, "before, b is b");
 
-    // b's object with c's keys and c's own, valid binding.
+    // b's object with c's keys, c's own and valid binding, and where c is. Nobody puts it right again.
+    stage.kill_node("b");
     stage.run(async |client| {
         let tunnels = Api::<NodeTunnel>::all(client);
-        let stolen = tunnels.get("c").await.expect("c has a tunnel").spec.generations;
-        let patch = json!({"spec": {"generations": stolen}});
-        let parameters = PatchParams::default();
-        let wrote = tunnels.patch("b", &parameters, &Patch::Merge(patch)).await;
+        let stolen = tunnels.get("c").await.expect("c has a tunnel").spec;
+        let wrote = tunnels
+            .patch(
+                "b",
+                &PatchParams::default(),
+                &Patch::Merge(json!({"spec": stolen})),
+            )
+            .await;
         wrote.expect("an administrator may write it");
     });
     stage.wait("a says what is wrong with b's tunnel", PATIENCE, async |_| {
         Ok(stage.state("a")["problems"].to_string().contains("NodeTunnel b"))
     });
-    // b's keyd writes its own again, and all is as before.
+    assert_eq!(stage.pings("a1", b1, 3), 0);
+    assert!(
+        stage.state("a")["dropped"]["PeerKeyMissing"].as_u64() > Some(0),
+        "something was sent by c's keys: {}",
+        stage.state("a")["dropped"]
+    );
+    assert_eq!(stage.pings("a1", c1, 3), 3, "c is not touched by it");
+    stage.start_node("b");
     stage.wait("b's own keys are back", PATIENCE, async |_| {
         Ok(stage.pings("a1", b1, 1) == 1)
     });
-    assert_eq!(stage.pings("a1", c1, 3), 3, "c is not touched by it");
     stage.assert_no_clear();
 }
 

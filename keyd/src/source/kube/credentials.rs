@@ -1,14 +1,16 @@
 //! This node's key and certificate: kept in the state directory, asked for by a CertificateSigningRequest.
 //!
-//! Stages: 1. wait until the node's UID and the trust bundle are known, 2. take the certificate that an earlier
-//! process left if peers would believe it, 3. else make a key, ask, and wait for the controller's answer, 4. give it
-//! to those who sign, 5. sleep until it is time to renew. The key stays on this node and is never printed.
+//! Stages: 1. wait until the node's UID and the trust bundle are known, 2. give the certificate that an earlier process
+//! left to those who sign, if peers would believe it, 3. where there is none, or it is due, make a key, ask, and wait
+//! for the controller's answer, 4. give that one, 5. sleep until it is time to renew. The key stays on this node and is
+//! never printed.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use hauberk_certs::{Credential, NodeIdentity, NodeKey, UnixTime, request};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
@@ -27,11 +29,13 @@ use crate::source::Update;
 /// Files in the state directory.
 const KEY: &str = "node.key";
 const CERTIFICATE: &str = "node.crt";
-/// So long a request may wait for its answer before a new one is made.
+/// A request that has no answer after this long is complained of.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// After this long another one is made; Kubernetes keeps them for a day.
+const LONG_PATIENCE: Duration = Duration::from_secs(12 * 3600);
 /// Between two looks at a request; they grow up to the second.
 const LOOK: Duration = Duration::from_millis(250);
-const SLOW_LOOK: Duration = Duration::from_secs(8);
+const SLOW_LOOK: Duration = Duration::from_secs(30);
 
 /// What a certificate is asked for by.
 pub(super) struct Inputs {
@@ -56,33 +60,67 @@ pub(super) async fn run(
 ) {
     let requests: Api<CertificateSigningRequest> = Api::all(client);
     let mut backoff = DefaultBackoff::default();
+    // As whom, and for whom, this node signs now.
+    let mut signing = None;
     loop {
-        let Some((identity, anchors)) = inputs.known() else {
+        let Some(known) = inputs.known() else {
             if !inputs.changed().await {
                 return;
             }
             continue;
         };
-        match obtain(&requests, &inputs, &identity, &anchors).await {
-            Ok(credential) => {
-                kube::runtime::utils::Backoff::reset(&mut backoff);
-                trouble.send_if_modified(|known| known.take().is_some());
-                let renewal = until(credential.renew_at());
-                let signer = Signer {
-                    credential,
-                    cluster: anchors.cluster.clone(),
-                };
-                credentials.send_replace(Some(Arc::new(signer)));
-                inputs.until_other(&identity, &anchors, renewal).await;
+        let (identity, anchors) = &known;
+        let signs = |credential| {
+            let cluster = anchors.cluster.clone();
+            credentials.send_replace(Some(Arc::new(Signer { credential, cluster })));
+        };
+        let lacks = |error: anyhow::Error| {
+            let error = format!("no new certificate for this node; asked again: {}", told(&error));
+            if trouble.send_if_modified(|known| known.replace(error.clone()).is_none()) {
+                tracing::warn!(
+                    error,
+                    "peers accept this node's keys only while it has a certificate"
+                );
             }
-            Err(error) => {
-                let error = format!("no certificate for this node; asked again: {}", told(&error));
-                if trouble.send_if_modified(|known| known.replace(error.clone()).is_none()) {
-                    tracing::warn!(error, "peers will not accept this node's keys");
-                }
-                sleep(backoff.next().unwrap_or(SLOW_LOOK)).await;
+        };
+        let stored = resume(&inputs.state_dir, identity, anchors).unwrap_or_else(|error| {
+            tracing::info!(
+                error = format!("{error:#}"),
+                "the stored certificate is of no use"
+            );
+            None
+        });
+        let mut renewal = Duration::ZERO;
+        // One that is due is better than none while another is asked for.
+        if let Some(credential) = stored {
+            renewal = until(credential.renew_at());
+            if signing.as_ref() != Some(&known) {
+                signs(credential);
+                signing = Some(known.clone());
             }
         }
+        if renewal.is_zero() {
+            let state_dir = inputs.state_dir.clone();
+            let obtained = tokio::select! {
+                obtained = obtain(&requests, &state_dir, identity, anchors, lacks) => obtained,
+                () = inputs.until_other(identity, anchors, LONG_PATIENCE) => continue,
+            };
+            match obtained {
+                Ok(credential) => {
+                    renewal = until(credential.renew_at());
+                    signs(credential);
+                    signing = Some(known.clone());
+                }
+                Err(error) => {
+                    lacks(error);
+                    sleep(backoff.next().unwrap_or(SLOW_LOOK)).await;
+                    continue;
+                }
+            }
+        }
+        kube::runtime::utils::Backoff::reset(&mut backoff);
+        trouble.send_if_modified(|known| known.take().is_some());
+        inputs.until_other(identity, anchors, renewal).await;
     }
 }
 
@@ -121,35 +159,29 @@ impl Inputs {
     }
 }
 
-/// The certificate of an earlier process, if it is not due yet, or a new one.
+/// A new certificate. A request that is not answered soon `lacks` it, and stays as it is: a controller that was away
+/// finds one of each node.
 async fn obtain(
     requests: &Api<CertificateSigningRequest>,
-    inputs: &Inputs,
+    state_dir: &Path,
     identity: &NodeIdentity,
     anchors: &Anchors,
+    lacks: impl Fn(anyhow::Error),
 ) -> anyhow::Result<Credential> {
-    match resume(&inputs.state_dir, identity, anchors) {
-        Ok(Some(credential)) if !until(credential.renew_at()).is_zero() => return Ok(credential),
-        Ok(_) => {}
-        Err(error) => tracing::info!(
-            error = format!("{error:#}"),
-            "the stored certificate is of no use"
-        ),
-    }
     let key = NodeKey::generate()?;
     let name = ask(requests, &key.request(identity)?, identity).await?;
-    let chain = timeout(PATIENCE, answer(requests, &name))
-        .await
-        .with_context(|| {
-            format!("CertificateSigningRequest {name} is not answered; does the controller run?")
-        })??;
+    let late = || anyhow!("CertificateSigningRequest {name} is not answered; does the controller run?");
+    let mut answered = pin!(answer(requests, &name));
+    let chain = match timeout(PATIENCE, &mut answered).await {
+        Ok(chain) => chain?,
+        Err(_) => {
+            lacks(late());
+            timeout(LONG_PATIENCE, answered).await.map_err(|_| late())??
+        }
+    };
     let credential = Credential::new(key, &chain, identity, &anchors.bundle, UnixTime::now())?;
-    store(
-        &inputs.state_dir.join(KEY),
-        credential.key().to_pem().as_bytes(),
-        0o600,
-    )?;
-    store(&inputs.state_dir.join(CERTIFICATE), chain.as_bytes(), 0o644)?;
+    store(&state_dir.join(KEY), credential.key().to_pem().as_bytes(), 0o600)?;
+    store(&state_dir.join(CERTIFICATE), chain.as_bytes(), 0o644)?;
     tracing::info!(identity = %identity, request = name, "has a certificate");
     Ok(credential)
 }
@@ -202,7 +234,15 @@ async fn answer(requests: &Api<CertificateSigningRequest>, name: &str) -> anyhow
     loop {
         sleep(pause).await;
         pause = (pause * 2).min(SLOW_LOOK);
-        let status = requests.get(name).await?.status.unwrap_or_default();
+        let found = match requests.get_opt(name).await {
+            Ok(found) => found.with_context(|| format!("CertificateSigningRequest {name} was deleted"))?,
+            // It is still there when the API server is back.
+            Err(error) => {
+                tracing::debug!(%error, "no look at the certificate request");
+                continue;
+            }
+        };
+        let status = found.status.unwrap_or_default();
         if let Some(ByteString(pem)) = status.certificate {
             return String::from_utf8(pem).context("the certificate is not PEM");
         }

@@ -196,10 +196,10 @@ impl Objects {
                 replace(&mut snapshot.external_peers, name.name, *peer)
             }
             Item::Object(Object::Mesh(mut mesh)) => {
-                // Of the status a node needs the phase; counts change with every node.
+                // Of the status a node needs this alone; counts change with every node.
                 if let Some(status) = mesh.status.as_mut().filter(|_| self.trust.is_some()) {
                     *status = MeshStatus {
-                        phase: status.phase,
+                        sealed: status.sealed,
                         ..MeshStatus::default()
                     };
                 }

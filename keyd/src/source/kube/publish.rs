@@ -8,13 +8,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hauberk_api::{NodeTunnel, NodeTunnelStatus};
+use anyhow::Context;
+use hauberk_api::{GenerationSpec, NodeTunnel, NodeTunnelStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::runtime::watcher::DefaultBackoff;
 use kube::{Api, Client, Resource};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::bindings::Bindings;
 use super::credentials::Signer;
@@ -25,6 +27,8 @@ use crate::source::publish::keep_times;
 const FIELD_MANAGER: &str = "hauberk-keyd";
 /// Wishes come in swarms while pairs change; every node is told of each write.
 const GATHER: Duration = Duration::from_millis(200);
+/// A connection that is half open would never answer.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the publisher waits for.
 pub(super) struct Inputs {
@@ -68,7 +72,9 @@ pub(super) async fn run(
             };
             let published = inputs.published.borrow_and_update().clone();
             let signer = inputs.signer.borrow_and_update().clone();
-            let error = match publisher.publish(wanted, published, signer.as_ref()).await {
+            let publishing = timeout(PATIENCE, publisher.publish(wanted, published, signer.as_ref()));
+            let outcome = publishing.await.context("the API server does not answer");
+            let error = match outcome.flatten() {
                 Ok(()) => {
                     kube::runtime::utils::Backoff::reset(&mut backoff);
                     trouble.send_if_modified(|known| known.take().is_some());
@@ -104,32 +110,45 @@ impl Publisher {
     ) -> anyhow::Result<()> {
         let name = wanted.metadata.name.clone().unwrap_or_default();
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
-        let mut status = wanted.status.take().unwrap_or_default();
+        let status = wanted.status.take().unwrap_or_default();
         let before = published.as_ref().and_then(|found| found.status.clone());
         let before = before.unwrap_or_default().conditions;
         match signer {
             Some(signer) => self.bindings.sign(&mut wanted, signer)?,
-            // Nobody would accept unsigned keys.
-            None => wanted.spec.generations.clear(),
+            None => keep_signed(&mut wanted, published.as_ref()),
         }
         let owned = |tunnel: &NodeTunnel| tunnel.metadata.owner_references.clone();
         let same = |found: &&NodeTunnel| found.spec == wanted.spec && owned(found) == owned(&wanted);
-        if published.as_ref().filter(same).is_none() {
-            self.tunnels
-                .patch(&name, &parameters, &Patch::Apply(&wanted))
-                .await?;
-        }
-        keep_times(&mut status.conditions, &before);
+        let object = match published.as_ref().filter(same) {
+            Some(_) => Ok(()),
+            None => {
+                let apply = Patch::Apply(&wanted);
+                self.tunnels.patch(&name, &parameters, &apply).await.map(drop)
+            }
+        };
+        // What keeps the object from being written is said by the status, which is another request.
+        let status = self.publish_status(&name, status, &before).await;
+        Ok(object.and(status)?)
+    }
+
+    async fn publish_status(
+        &self,
+        name: &str,
+        mut status: NodeTunnelStatus,
+        before: &[Condition],
+    ) -> kube::Result<()> {
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        keep_times(&mut status.conditions, before);
         if status.conditions != before {
-            let mut told = NodeTunnel::new(&name, hauberk_api::NodeTunnelSpec::default());
+            let mut told = NodeTunnel::new(name, hauberk_api::NodeTunnelSpec::default());
             told.status = Some(NodeTunnelStatus {
                 conditions: status.conditions.clone(),
             });
             let stored = self
                 .tunnels
-                .patch_status(&name, &parameters, &Patch::Apply(&told))
+                .patch_status(name, &parameters, &Patch::Apply(&told))
                 .await?;
-            for condition in status.conditions.iter().filter(|new| is_news(new, &before)) {
+            for condition in status.conditions.iter().filter(|new| is_news(new, before)) {
                 self.tell(&stored, condition).await;
             }
         }
@@ -159,9 +178,66 @@ impl Publisher {
     }
 }
 
+/// Without a certificate of now: what was signed before holds on, and nobody would accept unsigned keys.
+fn keep_signed(wanted: &mut NodeTunnel, published: Option<&NodeTunnel>) {
+    let published = published.map_or(&[][..], |found| &found.spec.generations);
+    wanted.spec.generations = std::mem::take(&mut wanted.spec.generations)
+        .into_iter()
+        .filter_map(|own| {
+            let is_it = |found: &&GenerationSpec| {
+                found.id == own.id && found.lanes == own.lanes && found.binding.is_some()
+            };
+            published.iter().find(is_it).cloned()
+        })
+        .collect();
+}
+
 /// Another status or reason than before; a message alone may change often.
 fn is_news(condition: &Condition, before: &[Condition]) -> bool {
     !before.iter().any(|old| {
         old.type_ == condition.type_ && old.status == condition.status && old.reason == condition.reason
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use hauberk_api::{LaneSpec, NodeTunnelSpec, PublicKey};
+
+    use super::*;
+
+    #[test]
+    fn without_a_certificate_what_was_signed_stays_and_nothing_else() {
+        let generation = |id, binding: Option<&str>| GenerationSpec {
+            id,
+            lanes: vec![LaneSpec {
+                public_key: PublicKey::from_bytes([id as u8; 32]),
+                port: 1,
+            }],
+            binding: binding.map(str::to_owned),
+        };
+        let tunnel = |generations| {
+            let spec = NodeTunnelSpec {
+                generations,
+                addresses: Vec::new(),
+            };
+            NodeTunnel::new("a", spec)
+        };
+        let mut wanted = tunnel(vec![
+            generation(2, None),
+            generation(3, None),
+            generation(4, None),
+        ]);
+        let mut others = generation(3, Some("AQ=="));
+        others.lanes[0].port = 2;
+        let published = tunnel(vec![
+            generation(1, Some("AQ==")),
+            generation(2, Some("AQ==")),
+            others,
+            generation(4, None),
+        ]);
+        keep_signed(&mut wanted, Some(&published));
+        assert_eq!(wanted.spec.generations, [generation(2, Some("AQ=="))]);
+        keep_signed(&mut wanted, None);
+        assert!(wanted.spec.generations.is_empty());
+    }
 }

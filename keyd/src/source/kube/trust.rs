@@ -2,13 +2,15 @@
 //!
 //! A generation is judged once, with the certificate authorities of the trust bundle. What was accepted stays so
 //! while it does not change, also past its expiry: that keeps new peers out and cuts no established one off. A
-//! generation that is older than one that was accepted before is refused. It never judges this node's own.
+//! generation that is older than one that was accepted before is refused, and so are keys that another node was accepted
+//! with. It never judges this node's own.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hauberk_api::{GenerationSpec, NodeTunnel};
+use hauberk_api::{GenerationSpec, LaneSpec, NodeTunnel, PublicKey};
 use hauberk_certs::binding::{self, Newest, VerifiedBinding};
 use hauberk_certs::{
     BundleError, IdentityError, Lane, NodeIdentity, Statement, TrustBundle, TrustDomain, UnixTime,
@@ -101,7 +103,14 @@ pub(super) struct Trust {
 struct Accepted {
     uid: String,
     newest: Newest,
-    generations: Vec<(Vec<IpAddr>, GenerationSpec)>,
+    /// The newest first.
+    generations: Vec<AcceptedGeneration>,
+}
+
+struct AcceptedGeneration {
+    addresses: Vec<IpAddr>,
+    generation: GenerationSpec,
+    verified: VerifiedBinding,
 }
 
 impl Trust {
@@ -134,6 +143,7 @@ impl Trust {
     pub(super) fn keep_verified(&mut self, snapshot: &mut Snapshot, now: UnixTime) -> Vec<Problem> {
         let mut problems = Vec::new();
         self.accepted.retain(|name, _| snapshot.nodes.contains_key(name));
+        let held = self.held();
         for (name, tunnel) in snapshot.tunnels.iter_mut() {
             let uid = snapshot
                 .nodes
@@ -149,45 +159,84 @@ impl Trust {
                     ..Accepted::default()
                 };
             }
-            for error in accepted.judge(name, tunnel, self.anchors.as_ref(), now) {
+            for error in accepted.judge(name, tunnel, self.anchors.as_ref(), &held, now) {
                 problems.push(Problem::of_file(&format!("NodeTunnel {name}"), error));
             }
         }
         problems
     }
+
+    /// The keys that each node was accepted with.
+    fn held(&self) -> BTreeMap<PublicKey, String> {
+        let generations = self
+            .accepted
+            .iter()
+            .flat_map(|(name, accepted)| accepted.generations.iter().map(move |one| (name, one)));
+        generations
+            .flat_map(|(name, one)| one.generation.lanes.iter().map(move |lane| (name, lane)))
+            .map(|(name, lane)| (lane.public_key, name.clone()))
+            .collect()
+    }
+}
+
+/// A binding does not show that its node has the keys' private halves: whoever copies another's gets nothing by it.
+fn own_keys(
+    name: &str,
+    generation: &GenerationSpec,
+    held: &BTreeMap<PublicKey, String>,
+) -> Result<(), String> {
+    let owner = |lane: &LaneSpec| held.get(&lane.public_key).filter(|owner| *owner != name);
+    match generation.lanes.iter().find_map(owner) {
+        Some(owner) => Err(format!("its keys are those of NodeTunnel {owner}")),
+        None => Ok(()),
+    }
 }
 
 impl Accepted {
+    /// `held`: keys that other nodes were accepted with.
     fn judge(
         &mut self,
         name: &str,
         tunnel: &mut NodeTunnel,
         anchors: Option<&Anchors>,
+        held: &BTreeMap<PublicKey, String>,
         now: UnixTime,
     ) -> Vec<String> {
         let mut errors = Vec::new();
         let addresses = &tunnel.spec.addresses;
-        let mut kept = Vec::new();
-        let newest = tunnel.newest_generation().map(|generation| generation.id);
-        for generation in &tunnel.spec.generations {
-            let known = (addresses.clone(), generation.clone());
-            let judged = match self.generations.contains(&known) {
-                true => Ok(()),
-                false => self
-                    .verify(name, addresses, generation, anchors, now)
-                    .and_then(|verified| {
-                        // While keys rotate two stand side by side: the older one is no replay then.
-                        let noted = (newest == Some(generation.id)).then(|| self.newest.note(&verified));
-                        noted.transpose().map(drop).map_err(|error| told(error.into()))
-                    }),
+        let mut newest_first: Vec<_> = tunnel.spec.generations.iter().collect();
+        newest_first.sort_by_key(|generation| Reverse(generation.id));
+        let mut before = std::mem::take(&mut self.generations);
+        for generation in newest_first {
+            let known = before
+                .iter()
+                .position(|one| one.generation == *generation && one.addresses == *addresses);
+            let judged = match known {
+                Some(known) => Ok(before.swap_remove(known).verified),
+                None => own_keys(name, generation, held)
+                    .and_then(|()| self.verify(name, addresses, generation, anchors, now)),
             };
+            // While keys rotate two stand side by side: the older one is no replay then. The one that serves is, if
+            // a newer one was seen.
+            let judged = judged.and_then(|verified| match self.generations.is_empty() {
+                true => self
+                    .newest
+                    .note(&verified)
+                    .map(|()| verified)
+                    .map_err(|error| told(error.into())),
+                false => Ok(verified),
+            });
             match judged {
-                Ok(()) => kept.push(known),
+                Ok(verified) => self.generations.push(AcceptedGeneration {
+                    addresses: addresses.clone(),
+                    generation: generation.clone(),
+                    verified,
+                }),
                 Err(error) => errors.push(format!("generation {}: {error}", generation.id)),
             }
         }
-        tunnel.spec.generations = kept.iter().map(|(_, generation)| generation.clone()).collect();
-        self.generations = kept;
+        let kept = self.generations.iter().rev();
+        tunnel.spec.generations = kept.map(|one| one.generation.clone()).collect();
         errors
     }
 

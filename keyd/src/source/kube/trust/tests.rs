@@ -139,6 +139,31 @@ fn an_older_generation_is_refused_once_a_newer_one_was_seen_but_may_stand_beside
 }
 
 #[test]
+fn a_newer_number_that_nothing_vouches_for_brings_no_old_keys_back() {
+    let mut mesh = Mesh::new();
+    let credential = mesh.credential(NOW);
+    let [first, second] = [1, 2].map(|id| generation(id, &credential, NOW));
+    assert_eq!(mesh.judge(&[first.clone(), second.clone()], NOW).0, [1, 2]);
+    let forged = GenerationSpec { id: 9, ..second };
+    let (left, told) = mesh.judge(&[first, forged], NOW);
+    assert!(
+        left.is_empty() && told.contains("generation 1: binding: older"),
+        "{told}"
+    );
+}
+
+#[test]
+fn whoever_copies_a_nodes_keys_takes_nothing_from_it() {
+    let mut mesh = Mesh::new();
+    let own = generation(1, &mesh.credential(NOW), NOW);
+    assert_eq!(mesh.judge(std::slice::from_ref(&own), NOW).0, [1]);
+    let held = mesh.trust.held();
+    let told = own_keys("thief", &own, &held).unwrap_err();
+    assert_eq!(told, "its keys are those of NodeTunnel b");
+    assert_eq!(own_keys("b", &own, &held), Ok(()));
+}
+
+#[test]
 fn a_changed_lane_and_a_missing_binding_are_refused_and_named() {
     let mut mesh = Mesh::new();
     let good = generation(1, &mesh.credential(NOW), NOW);
