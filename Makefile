@@ -49,7 +49,7 @@ docs: ## the crates' documentation without warnings, and the tests that docs/ na
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	@scripts/cited-tests
 
-fuzz: ## fuzz every parser of bytes, FUZZ_SECONDS=30 each
+fuzz: ## fuzz every parser of bytes, FUZZ_SECONDS=20 each
 	@scripts/setup build
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/test fuzz
 
