@@ -21,7 +21,6 @@ mod archive;
 const BUSYBOX: &str = "/bin/busybox";
 
 /// An image in the making.
-#[derive(Clone, Debug)]
 pub struct Image {
     names: Vec<String>,
     entrypoint: Vec<String>,
@@ -35,7 +34,7 @@ impl Image {
         Self {
             names: vec![name.into()],
             entrypoint: entrypoint.iter().map(|&s| s.into()).collect(),
-            layer: Archive::default(),
+            layer: Archive::new(),
         }
     }
 
@@ -120,7 +119,7 @@ impl Image {
             "aarch64" => "arm64",
             other => other,
         };
-        let mut tar = Archive::default();
+        let mut tar = Archive::new();
         tar.directory("blobs", 0o755);
         tar.directory("blobs/sha256", 0o755);
         let layer = self.layer.finish();
