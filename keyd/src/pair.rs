@@ -36,6 +36,10 @@ pub use phase::{Phase, Want};
 pub const REPEAT: Duration = Duration::from_secs(1);
 /// A message is repeated this often once the pair has settled.
 pub const SETTLED_REPEAT: Duration = Duration::from_secs(10);
+/// A handshake is begun this often with a peer that has left so many unanswered: it is likely down, and begins one
+/// itself once it is up again. A second is added by the pair, lest all that went down together be tried together.
+const PATIENT_CONNECT: Duration = Duration::from_secs(5);
+const EAGER_CONNECTS: u32 = 10;
 /// Ready is kept this long on the way to Off, for ciphertext still under way.
 pub const OFF_HOLD: Duration = Duration::from_secs(1);
 /// A pair that wants off stops waiting for a peer whose keys have been gone for this long.
@@ -103,6 +107,9 @@ pub struct Pair {
     due: Option<Asks>,
     next_repeat: Instant,
     next_connect: Instant,
+    /// Handshakes begun since a session was there, or the peer's keys changed.
+    connects: u32,
+    spread: Duration,
     now: Instant,
 }
 
@@ -115,7 +122,7 @@ enum Asks {
 
 impl Pair {
     /// A pair in the phase that the memory has, or [`crate::compute::PairFacts::initial`]. `epoch` is random,
-    /// another at every start of keyd. Its first action is to apply that phase.
+    /// another of each pair and at every start of keyd. Its first action is to apply that phase.
     pub fn new(phase: Phase, epoch: u64, now: Instant) -> Self {
         Self {
             phase,
@@ -129,6 +136,8 @@ impl Pair {
             due: None,
             next_repeat: now,
             next_connect: now,
+            connects: 0,
+            spread: Duration::from_millis(epoch % 1000),
             now,
         }
     }
@@ -152,7 +161,13 @@ impl Pair {
             actions.extend(self.message().map(Action::Send));
         }
         if self.wants_session() && now >= self.next_connect {
-            self.next_connect = now + REPEAT;
+            self.next_connect = now
+                + if self.connects < EAGER_CONNECTS {
+                    REPEAT
+                } else {
+                    PATIENT_CONNECT + self.spread
+                };
+            self.connects = self.connects.saturating_add(1);
             actions.push(Action::Connect);
         }
         actions
@@ -203,6 +218,7 @@ impl Pair {
             }
             Input::Peer(keys) => {
                 self.keys = Some(keys);
+                self.connects = 0;
                 self.keyless_since = match keys {
                     PeerKeys::Up => None,
                     PeerKeys::Down | PeerKeys::NoTunnel => self.keyless_since.or(Some(self.now)),
@@ -210,10 +226,12 @@ impl Pair {
             }
             Input::Session => {
                 self.session = true;
+                self.connects = 0;
                 self.say(Asks::Yes);
             }
             Input::NoSession => {
                 self.session = false;
+                self.connects = 0;
                 self.next_connect = self.now;
             }
             Input::Message(message) => match self.exchange.receive(&message, self.now) {

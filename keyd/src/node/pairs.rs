@@ -26,7 +26,8 @@ struct Driven {
 pub type Actions = Vec<(String, Action)>;
 
 impl Pairs {
-    /// None yet. `epoch` is random, another at every start.
+    /// None yet. `epoch` is random, another at every start; each pair has another one from there on, also one that is
+    /// known again.
     pub fn new(epoch: u64) -> Self {
         Self {
             driven: BTreeMap::new(),
@@ -41,6 +42,7 @@ impl Pairs {
         for (name, facts) in &desired.pairs {
             let driven = self.driven.entry(name.clone()).or_insert_with(|| {
                 let phase = memory.phases.get(name).copied().unwrap_or(facts.initial);
+                self.epoch = self.epoch.wrapping_add(1);
                 Driven {
                     pair: Pair::new(phase, self.epoch, now),
                     want: None,

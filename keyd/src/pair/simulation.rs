@@ -397,3 +397,29 @@ fn a_node_that_was_away_while_its_peer_went_off_follows_it() {
     }
     assert_eq!(pair.phase(), Phase::Off);
 }
+
+#[test]
+fn a_peer_that_never_answers_is_tried_less_often_and_at_once_when_its_keys_change() {
+    let start = Instant::now();
+    let mut pair = Pair::new(Phase::Strict, 999, start);
+    let mut connects = Vec::new();
+    let mut step = |pair: &mut Pair, input, now: Instant| {
+        let actions = pair.step(input, now);
+        if actions.contains(&Action::Connect) {
+            connects.push((now - start).as_secs());
+        }
+    };
+    step(&mut pair, Input::Applied(Phase::Strict), start);
+    step(&mut pair, Input::Want(Want::On(UnreachableNodes::Drop)), start);
+    step(&mut pair, Input::Peer(PeerKeys::Up), start);
+    for second in 1..60 {
+        step(&mut pair, Input::Tick, start + Duration::from_secs(second));
+    }
+    step(&mut pair, Input::NoSession, start + Duration::from_secs(60));
+    assert_eq!(
+        connects,
+        [
+            0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 16, 22, 28, 34, 40, 46, 52, 58, 60
+        ]
+    );
+}
