@@ -29,7 +29,7 @@ use ipcache::Addresses;
 use peers::{Flip, Peers};
 
 pub use attached::Attached;
-pub use follow::{AddressChanges, Follower};
+pub use follow::{AddressChanges, Follower, address_changes};
 
 /// The reason of a manifest that cannot be read.
 pub const BAD_MANIFEST: &str = "BadManifest";

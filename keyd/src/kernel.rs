@@ -4,19 +4,27 @@
 //! the fence. Once ciphertext is sent to anybody, unknown addresses are closed while entries are on their way.
 //! Programs go before what they need goes: devices that left are detached first. A step that fails does not
 //! stop the later ones, since each closes something; what failed is tried again with the next change or tick.
+//!
+//! Maps are compared with what the kernel holds, since they outlive this process and anybody with the right may
+//! write them. Only the ipcache, which grows with the cluster, is compared once a minute; in between what differs
+//! from the state before is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use hauberk_abi as abi;
 use hauberk_ebpf_redirect::fence::{self, Fence, FenceError};
 use hauberk_ebpf_redirect::{AttachMode, Hook, Options, QueueCell, Redirect, RedirectError};
 use hauberk_tunnel::QueueGauge;
 
-use crate::compute::{AddressChanges, DesiredState};
+use crate::compute::{self, AddressChanges, DesiredState};
 use crate::lanes::{Lanes, QUEUE_LIMIT_BYTES};
 use crate::wiring::tables::Tables;
+
+/// After so long the next change has all of the ipcache compared.
+const COMPARE_AFTER: Duration = Duration::from_secs(60);
 
 /// Why the kernel's part cannot be set up or taken away.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +120,8 @@ pub struct Kernel {
     fence: Option<Fence>,
     pin_dir: PathBuf,
     displaced: u64,
+    /// When all of the ipcache was found, or brought, in step; none since something of it was not written.
+    compared: Option<Instant>,
     /// Programs of another version, which ours replace, are gone.
     alone: bool,
 }
@@ -129,24 +139,33 @@ impl Kernel {
             fence: None,
             pin_dir: pin_dir.to_owned(),
             displaced: 0,
+            compared: None,
             alone: false,
         })
     }
 
-    /// Makes the kernel hold `desired`; returns what failed, in words.
-    pub fn apply(&mut self, desired: &DesiredState, devices: &Devices, lanes: &Lanes) -> Vec<String> {
+    /// Makes the kernel hold `desired`, after `before` where this process put that in force; returns what failed, in
+    /// words.
+    pub fn apply(
+        &mut self,
+        before: Option<&DesiredState>,
+        desired: &DesiredState,
+        devices: &Devices,
+        lanes: &Lanes,
+    ) -> Vec<String> {
         let mut failed = Failures::default();
         let hooks = devices.hooks();
         for (hook, index) in self.redirect.attached().difference(&hooks) {
             failed.note(self.redirect.detach(*hook, *index));
         }
         let redirect = &mut self.redirect;
-        let before = redirect.config();
-        failed.note(before.and_then(|before| redirect.set_config(meanwhile(desired, before))));
+        let config_before = redirect.config();
+        failed.note(config_before.and_then(|config| redirect.set_config(meanwhile(desired, config))));
         failed.note(redirect.sync_verdicts(&desired.verdicts));
         failed.note(redirect.sync_pods(&desired.pods));
         failed.note(redirect.sync_pod_addresses(&desired.pod_addresses));
-        let mut known = failed.note(redirect.sync_ipcache(&desired.ipcache));
+        let mut known = failed.note(self.put_addresses(before, desired));
+        let redirect = &mut self.redirect;
         failed.note(
             redirect.sync_devices(
                 &devices
@@ -215,7 +234,26 @@ impl Kernel {
 
     /// Changes who has single addresses, of which none changes what is covered or closed.
     pub fn change_addresses(&mut self, changes: &AddressChanges) -> Result<(), KernelError> {
-        Ok(self.redirect.change_ipcache(changes)?)
+        let changed = self.redirect.change_ipcache(changes);
+        if changed.is_err() {
+            self.compared = None;
+        }
+        Ok(changed?)
+    }
+
+    fn put_addresses(
+        &mut self,
+        before: Option<&DesiredState>,
+        desired: &DesiredState,
+    ) -> Result<(), KernelError> {
+        let compared = self.compared.filter(|at| at.elapsed() < COMPARE_AFTER);
+        if let (Some(before), Some(_)) = (before, compared) {
+            return self.change_addresses(&compute::address_changes(&before.ipcache, &desired.ipcache));
+        }
+        self.compared = None;
+        self.redirect.sync_ipcache(&desired.ipcache)?;
+        self.compared = Some(Instant::now());
+        Ok(())
     }
 
     /// Puts programs that a foreign one stands before first again, and counts; says where, and what failed.
@@ -297,7 +335,7 @@ struct Failures(Vec<String>);
 
 impl Failures {
     /// Says whether it succeeded.
-    fn note<T>(&mut self, result: Result<T, RedirectError>) -> bool {
+    fn note<T, E: ToString>(&mut self, result: Result<T, E>) -> bool {
         result.map_err(|error| self.0.push(error.to_string())).is_ok()
     }
 }

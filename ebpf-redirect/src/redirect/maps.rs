@@ -1,7 +1,7 @@
 //! The maps, with the types of their contents, and how they are brought in step with a desired state.
 //!
-//! What is compared with is always the kernel's actual content, never a memory of it: the maps outlive this
-//! process, and anyone with the right may write them.
+//! What a table is brought in step with is always compared with the kernel's actual content, never with a memory of
+//! it: the maps outlive this process, and anyone with the right may write them.
 
 use std::{collections::BTreeMap, io, os::fd::AsFd as _, sync::Arc};
 

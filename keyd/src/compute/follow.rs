@@ -22,6 +22,18 @@ const IDENTITIES_LEFT: usize = 1024;
 /// Entries of map `IPCACHE` to put in, or to take out.
 pub type AddressChanges = BTreeMap<(abi::Addr, u8), Option<abi::IpcacheEntry>>;
 
+/// What makes `now` of `before`.
+pub fn address_changes(
+    before: &BTreeMap<(abi::Addr, u8), abi::IpcacheEntry>,
+    now: &BTreeMap<(abi::Addr, u8), abi::IpcacheEntry>,
+) -> AddressChanges {
+    let gone = before.keys().filter(|key| !now.contains_key(key));
+    let written = now.iter().filter(|(key, entry)| before.get(key) != Some(entry));
+    gone.map(|key| (*key, None))
+        .chain(written.map(|(key, entry)| (*key, Some(*entry))))
+        .collect()
+}
+
 /// Follows pods of other nodes from a computed state on.
 #[derive(Debug, Default)]
 pub struct Follower {

@@ -146,7 +146,8 @@ impl Node {
             .chain(self.lanes.iter().map(|(_, lane)| lane.tun_ifindex()));
         let pods = desired.pods.keys().copied().collect();
         let devices = Devices::sort(self.wiring.tables(), pods, tuns.collect());
-        self.failures.extend(kernel.apply(desired, &devices, &self.lanes));
+        self.failures
+            .extend(kernel.apply(self.desired.as_ref(), desired, &devices, &self.lanes));
         if let Err(error) = self.lanes.sync_control(&control) {
             self.failures.push(format!("control addresses of lanes: {error}"));
         }
