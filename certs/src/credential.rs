@@ -1,6 +1,9 @@
 //! A node's key together with the certificate that vouches for it: what signs bindings and opens channels.
 
-use std::fmt;
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 
@@ -81,12 +84,16 @@ impl Credential {
     }
 
     /// When to ask for the next certificate: two thirds into its life, so that the last third bears an
-    /// outage of the controller or of the API server.
+    /// outage of the controller or of the API server, and by the node up to a tenth earlier, so that nodes which came up
+    /// together do not all ask at one time.
     pub fn renew_at(&self) -> UnixTime {
         let validity = self.validity();
         let end = validity.not_after().as_secs();
         let life = end.saturating_sub(validity.not_before().as_secs() + BACKDATE.as_secs());
-        seconds(end - life / 3)
+        let mut node = DefaultHasher::new();
+        self.identity().to_string().hash(&mut node);
+        let earlier = node.finish() % (life / 10).max(1);
+        seconds(end - life / 3 - earlier)
     }
 
     /// The node's certificate, and behind it intermediate CAs'; the trusted CA is left out.
@@ -129,7 +136,10 @@ mod tests {
         let mesh = fixture::Mesh::new();
         let credential = mesh.credential(&node_a());
         assert_eq!(credential.identity(), &node_a());
-        assert_eq!(credential.renew_at(), seconds(NOW.as_secs() + DAY * 2 / 3));
+        let due = NOW.as_secs() + DAY * 2 / 3;
+        let at = credential.renew_at().as_secs();
+        assert!((due - DAY / 10..=due).contains(&at), "{at}");
+        assert_ne!(mesh.credential(&node_b()).renew_at().as_secs(), at);
         let key = NodeKey::from_pem(&credential.key().to_pem()).unwrap();
         let again = Credential::new(key, &credential.chain_pem(), &node_a(), &mesh.bundle, NOW);
         assert_eq!(again.unwrap().chain(), credential.chain());
