@@ -96,6 +96,12 @@ fn pin(thread: Pid, core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(thread, &only)?)
 }
 
+/// Has the calling thread take no more from now on than others leave it. Where that is not allowed it goes on as before.
+pub fn give_way() {
+    const LEAST: i32 = 19;
+    let _ = rustix::process::nice(LEAST);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -84,15 +84,16 @@ impl Arrivals {
         self.lost += u64::from(gone >= PATIENCE);
     }
 
-    /// Puts what was seen into the report; `when` begins the names, `what` the meanings.
-    pub fn tell(&self, report: &mut Report, when: &str, what: &str) {
+    /// Puts what was seen into the report; `when` begins the names, `what` the meanings. The 99th percentile of how
+    /// soon new ones are known has to stay `below`, in ms.
+    pub fn tell(&self, report: &mut Report, when: &str, what: &str, below: f64) {
         let known = |share| percentile_ms(&self.known, share);
         report.hold(
             format!("{when}_known"),
             format!("{what}: known to all keyds, p99"),
             known(0.99),
             "ms",
-            bar::KNOWN_P99_MS,
+            below,
         );
         for (name, share, meaning) in [("p50", 0.5, "median"), ("max", 1.0, "most")] {
             report.note(

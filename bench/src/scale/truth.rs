@@ -31,23 +31,37 @@ struct Pod {
 impl Truth {
     /// Everything there is.
     pub async fn whole(requests: &Requests) -> Result<Self, ScaleError> {
-        Self::read(requests, None).await
+        Self::default()
+            .add_nodes(requests)
+            .await?
+            .add_pods(requests, None)
+            .await
     }
 
     /// All nodes, and those pods that come and go.
     pub async fn passing(requests: &Requests) -> Result<Self, ScaleError> {
-        Self::read(requests, Some(&objects::passing_pods())).await
+        Self::passing_pods(requests).await?.add_nodes(requests).await
     }
 
-    async fn read(requests: &Requests, labels: Option<&str>) -> Result<Self, ScaleError> {
-        let mut truth = Self::default();
-        let nodes = &mut truth.nodes;
+    /// Those pods that come and go.
+    pub async fn passing_pods(requests: &Requests) -> Result<Self, ScaleError> {
+        Self::default()
+            .add_pods(requests, Some(&objects::passing_pods()))
+            .await
+    }
+
+    async fn add_nodes(mut self, requests: &Requests) -> Result<Self, ScaleError> {
+        let nodes = &mut self.nodes;
         requests
             .each(NODES, None, |node| {
                 nodes.insert(name(&node), of_node(&node));
             })
             .await?;
-        let pods = &mut truth.pods;
+        Ok(self)
+    }
+
+    async fn add_pods(mut self, requests: &Requests, labels: Option<&str>) -> Result<Self, ScaleError> {
+        let pods = &mut self.pods;
         requests
             .each(ALL_PODS, labels, |pod| {
                 let told = pod["status"]["podIPs"].as_array().into_iter().flatten();
@@ -58,7 +72,13 @@ impl Truth {
                 }
             })
             .await?;
-        Ok(truth)
+        Ok(self)
+    }
+
+    /// With the nodes of another look.
+    pub fn with_nodes_of(mut self, other: &Self) -> Self {
+        self.nodes.clone_from(&other.nodes);
+        self
     }
 
     /// With the pods of another look.
