@@ -222,8 +222,9 @@ impl NotReady {
 }
 
 /// Prefixes of other nodes for which this node needs to know the device by which its routes lead there.
-pub fn remote_prefixes(snapshot: &Snapshot, node: &str) -> BTreeSet<IpNet> {
-    let claims = snapshot.claims_of_nodes();
+pub fn remote_prefixes(snapshot: &Snapshot, memory: &Memory, node: &str) -> BTreeSet<IpNet> {
+    let mut claims = snapshot.claims_of_nodes();
+    keep_addresses(snapshot, &mut claims, memory);
     let others = |name: &&String| *name != node;
     let prefixes = claims
         .node_prefixes
@@ -279,7 +280,7 @@ pub fn compute_and_follow(
     };
     let tunnel = tunnel(want, local, memory);
     remember(snapshot, &claims, local, want, memory);
-    keep_addresses(&mut claims, memory);
+    keep_addresses(snapshot, &mut claims, memory);
     let mut covered = covered(&spec, &claims, memory);
     if covered.is_empty() {
         return Err(NotReady::NothingCovered);
@@ -294,12 +295,12 @@ pub fn compute_and_follow(
     } else {
         local
     };
-    let mesh_encrypted = snapshot.mesh_status().is_some_and(|status| status.sealed);
+    let mesh_sealed = snapshot.mesh_status().is_some_and(|status| status.sealed);
     let Peers {
         mut peers,
         mut lane_peers,
         pairs,
-    } = Peers::of(&claims, local, memory, &Flip { want, mesh_encrypted });
+    } = Peers::of(&claims, local, memory, &Flip { want, mesh_sealed });
     let mut addresses = Addresses::of(snapshot, &claims, &held, local, memory);
 
     let external = if want.is_on() {
@@ -420,13 +421,24 @@ fn remember(snapshot: &Snapshot, claims: &Claims, local: &Local, want: Want, mem
     }
 }
 
-/// A Node that has no address yet keeps those that it had, until somebody else has them.
-fn keep_addresses(claims: &mut Claims, memory: &Memory) {
-    let taken: BTreeSet<IpAddr> = claims.node_addresses.values().flatten().copied().collect();
-    let without = claims.node_addresses.iter_mut().filter(|(_, own)| own.is_empty());
-    for (name, own) in without {
+/// A Node that says no address yet keeps those that it had, until somebody else has them, by itself or by a prefix. One
+/// whose addresses were refused has none.
+fn keep_addresses(snapshot: &Snapshot, claims: &mut Claims, memory: &Memory) {
+    let mut taken: BTreeSet<IpAddr> = claims.node_addresses.values().flatten().copied().collect();
+    let silent = |name: &String| {
+        snapshot
+            .nodes
+            .get(name)
+            .is_some_and(|node| node.addresses.is_empty())
+    };
+    for (name, own) in claims.node_addresses.iter_mut().filter(|(name, _)| silent(name)) {
         let known = memory.nodes.get(name).map_or(&[][..], |known| &known.addresses);
-        own.extend(known.iter().copied().filter(|address| !taken.contains(address)));
+        let is_others = |address: &IpAddr| {
+            let mut others = claims.node_prefixes.iter().filter(|(other, _)| *other != name);
+            others.any(|(_, prefixes)| prefixes.iter().any(|prefix| prefix.contains(address)))
+        };
+        let free = known.iter().filter(|address| !is_others(address));
+        own.extend(free.filter(|address| taken.insert(**address)).copied());
     }
 }
 

@@ -392,7 +392,7 @@ impl Node {
     fn local(&mut self, update: &Update) -> Local {
         let snapshot = &update.snapshot;
         let tables = self.wiring.tables();
-        let via = compute::remote_prefixes(snapshot, &self.options.node)
+        let via = compute::remote_prefixes(snapshot, &self.memory, &self.options.node)
             .into_iter()
             .filter_map(|prefix| Some((prefix, tables.via(prefix)?)))
             .collect();

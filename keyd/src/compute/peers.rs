@@ -26,8 +26,8 @@ pub(super) struct Peers {
 /// What holds for all pairs of this node.
 pub(super) struct Flip {
     pub(super) want: Want,
-    /// The controller has said that all of the mesh is encrypted.
-    pub(super) mesh_encrypted: bool,
+    /// The controller has said that every pair of the mesh has encrypted.
+    pub(super) mesh_sealed: bool,
 }
 
 impl Peers {
@@ -135,7 +135,7 @@ impl Peers {
 /// Strict from its first packet; so is the pair with a node that cannot take part and shall be cut off.
 fn initial_phase(keys: PeerKeys, flip: &Flip) -> Phase {
     match flip.want {
-        Want::On(_) if flip.mesh_encrypted && keys != PeerKeys::NoTunnel => Phase::Strict,
+        Want::On(_) if flip.mesh_sealed && keys != PeerKeys::NoTunnel => Phase::Strict,
         Want::On(UnreachableNodes::Drop) if keys == PeerKeys::NoTunnel => Phase::Strict,
         Want::On(_) | Want::Off => Phase::Off,
     }

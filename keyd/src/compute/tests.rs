@@ -375,6 +375,35 @@ fn a_node_that_registers_anew_keeps_its_addresses_until_it_has_others() {
 }
 
 #[test]
+fn the_way_to_an_address_that_a_node_keeps_is_looked_for_too() {
+    let (mut snapshot, mut memory) = (cluster(true), with_phases(Phase::Strict));
+    compute(&snapshot, &local(), &mut memory).unwrap();
+    let before = remote_prefixes(&snapshot, &memory, "a");
+    snapshot.nodes.get_mut("b").unwrap().addresses.clear();
+    assert_eq!(remote_prefixes(&snapshot, &memory, "a"), before);
+}
+
+#[test]
+fn an_address_that_was_refused_is_not_kept_from_before() {
+    // Nobody's pods had it when b said that it was its own.
+    let stolen: IpAddr = "10.77.9.9".parse().unwrap();
+    let (mut snapshot, mut memory) = (cluster(true), with_phases(Phase::Strict));
+    snapshot.nodes.get_mut("b").unwrap().addresses = vec![stolen];
+    let key = lpm_key(stolen.into());
+    let before = compute(&snapshot, &local(), &mut memory).unwrap();
+    assert_ne!(before.ipcache[&key].flags & abi::IP_NODE, 0);
+    snapshot.nodes.insert("i".into(), node(9));
+    for addresses in [vec![stolen], vec![]] {
+        snapshot.nodes.get_mut("b").unwrap().addresses = addresses;
+        let after = compute(&snapshot, &local(), &mut memory).unwrap();
+        assert!(!after.ipcache.contains_key(&key));
+        let peers = after.lane_peers.values().flat_map(|peers| peers.values());
+        let mut allowed = peers.flat_map(|peer| &peer.allowed_ips);
+        assert!(!allowed.any(|net| *net == IpNet::from(stolen)));
+    }
+}
+
+#[test]
 fn a_lost_node_is_forgotten_once_others_have_all_that_it_had() {
     let (mut snapshot, mut memory) = (cluster(true), with_phases(Phase::Strict));
     compute(&snapshot, &local(), &mut memory).unwrap();

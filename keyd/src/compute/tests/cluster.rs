@@ -109,7 +109,7 @@ pub(super) fn cluster(enabled: bool) -> Snapshot {
 
 pub(super) fn local() -> Local {
     let own = node_tunnel("a", 1, 2).newest_generation().unwrap().clone();
-    let via = remote_prefixes(&cluster(true), "a")
+    let via = remote_prefixes(&cluster(true), &Memory::default(), "a")
         .into_iter()
         .map(|prefix| (prefix, VIA))
         .collect();
