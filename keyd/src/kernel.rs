@@ -6,8 +6,8 @@
 //! stop the later ones, since each closes something; what failed is tried again with the next change or tick.
 //!
 //! Maps are compared with what the kernel holds, since they outlive this process and anybody with the right may
-//! write them. Only the ipcache, which grows with the cluster, is compared once a minute; in between what differs
-//! from the state before is written.
+//! write them. Only the ipcache, which grows with the cluster, is compared at most twice a minute; in between what
+//! differs from the state before is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
@@ -23,8 +23,9 @@ use crate::compute::{self, AddressChanges, DesiredState};
 use crate::lanes::{Lanes, QUEUE_LIMIT_BYTES};
 use crate::wiring::tables::Tables;
 
-/// After so long the next change has all of the ipcache compared.
-const COMPARE_AFTER: Duration = Duration::from_secs(60);
+/// After so long the next time that all is computed has all of the ipcache compared. Well below `node::follow`'s time to
+/// compute all, so that each of those compares.
+const COMPARE_AFTER: Duration = Duration::from_secs(30);
 
 /// Why the kernel's part cannot be set up or taken away.
 #[derive(Debug, thiserror::Error)]

@@ -171,7 +171,7 @@ fn encrypted(desired: &DesiredState) -> Condition {
 }
 
 fn degraded(claims: &Claims, local: &Local, desired: &DesiredState) -> Condition {
-    let mut reasons = local.problems.clone();
+    let mut reasons = Vec::new();
     let keyless = desired.pairs.iter().filter(|(_, facts)| {
         desired
             .peers
@@ -216,6 +216,8 @@ fn degraded(claims: &Claims, local: &Local, desired: &DesiredState) -> Condition
             format!("not in this version: {settings}"),
         ));
     }
+    // Last, since there may be one for each object.
+    reasons.extend(local.problems.iter().cloned());
     match &reasons[..] {
         [] => condition(condition::DEGRADED, false, "AsExpected", String::new()),
         [only] => condition(condition::DEGRADED, true, only.reason, only.message.clone()),

@@ -80,12 +80,12 @@ impl Follower {
         }
     }
 
-    /// Changes `desired` to what `snapshot` says, and tells what of its ipcache that was; nothing is changed and
-    /// there is no answer where all has to be computed anew. New identities get their numbers in `memory`.
+    /// What makes of `desired` what `snapshot` says; there is no answer where all has to be computed anew. New
+    /// identities get their numbers in `memory`.
     pub fn follow(
-        &mut self,
+        &self,
         snapshot: &Snapshot,
-        desired: &mut DesiredState,
+        desired: &DesiredState,
         memory: &mut Memory,
     ) -> Option<AddressChanges> {
         let numbers = &mut memory.numbers;
@@ -116,14 +116,18 @@ impl Follower {
             }
         }
         entries.retain(|key, entry| desired.ipcache.get(key) != entry.as_ref());
-        for (key, entry) in &entries {
+        Some(entries)
+    }
+
+    /// Takes in what [`Follower::follow`] answered, once it is in force.
+    pub fn advance(&mut self, snapshot: &Snapshot, desired: &mut DesiredState, changes: AddressChanges) {
+        for (key, entry) in changes {
             match entry {
-                Some(entry) => desired.ipcache.insert(*key, *entry),
-                None => desired.ipcache.remove(key),
+                Some(entry) => desired.ipcache.insert(key, entry),
+                None => desired.ipcache.remove(&key),
             };
         }
         self.snapshot = snapshot.clone();
-        Some(entries)
     }
 
     /// The entries that a pod's addresses have, but for its identity; no answer where that is not for it alone to say.

@@ -19,19 +19,23 @@ impl Node {
         if !update.in_sync || self.reasons(&update) != self.said {
             return false;
         }
-        let Some(desired) = &mut self.desired else {
+        let Some(desired) = &self.desired else {
             return false;
         };
         let changes = self.follower.follow(&update.snapshot, desired, &mut self.memory);
         let Some(changes) = changes else { return false };
         let up = desired.tunnel != Tunnel::Down;
-        // What cannot be noted or written is told and tried again by settling.
+        // What cannot be noted or written is told and tried again by settling, from what is in force.
         if self.note().is_err() {
             return false;
         }
-        match &mut self.kernel {
+        let in_force = match &mut self.kernel {
             Some(kernel) if up => kernel.change_addresses(&changes).is_ok(),
             _ => !up && self.clean,
+        };
+        if let Some(desired) = self.desired.as_mut().filter(|_| in_force) {
+            self.follower.advance(&update.snapshot, desired, changes);
         }
+        in_force
     }
 }

@@ -72,11 +72,14 @@ proptest! {
                 };
             }
             let before = desired.clone();
-            let followed = follower.follow(&snapshot, &mut desired, &mut memory);
+            let followed = follower.follow(&snapshot, &desired, &mut memory);
+            prop_assert_eq!(&desired, &before, "nothing is in force yet");
             let anew = compute(&snapshot, &local, &mut memory.clone()).unwrap();
             match followed {
                 Some(changes) => {
+                    follower.advance(&snapshot, &mut desired, changes.clone());
                     prop_assert_eq!(&desired, &anew);
+                    prop_assert_eq!(&address_changes(&before.ipcache, &anew.ipcache), &changes);
                     let mut changed = before.ipcache;
                     for (key, entry) in changes {
                         match entry {
@@ -101,8 +104,10 @@ fn a_remote_pod_that_comes_moves_and_goes_is_followed_and_a_local_one_or_a_node_
     let (mut desired, mut follower) = compute_and_follow(&snapshot, &local, &mut memory).unwrap();
     let key = key("10.77.2.7/32");
     let mut follow = |snapshot: &Snapshot| {
-        let changes = follower.follow(snapshot, &mut desired, &mut memory)?;
-        Some((changes.len(), changes.get(&key).copied().flatten().is_some()))
+        let changes = follower.follow(snapshot, &desired, &mut memory)?;
+        let seen = (changes.len(), changes.get(&key).copied().flatten().is_some());
+        follower.advance(snapshot, &mut desired, changes);
+        Some(seen)
     };
     snapshot.pods.insert(&pod_name("new"), &pod("b", 2, 7));
     assert_eq!(follow(&snapshot), Some((2, true)));
