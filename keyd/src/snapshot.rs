@@ -124,6 +124,12 @@ impl Pod {
 }
 
 impl Snapshot {
+    /// Whether some NodeTunnel has keys.
+    pub fn has_keys(&self) -> bool {
+        let mut tunnels = self.tunnels.values();
+        tunnels.any(|tunnel| !tunnel.spec.generations.is_empty())
+    }
+
     /// The Mesh's status, from wherever it is kept.
     pub fn mesh_status(&self) -> Option<&MeshStatus> {
         self.mesh_status

@@ -33,6 +33,8 @@ pub struct Update {
     pub in_sync: bool,
     /// Why the objects may be out of date, if they may.
     pub unreachable: Option<String>,
+    /// Some NodeTunnel has keys, whether they may be believed or not.
+    pub keys_published: bool,
     /// The objects.
     pub snapshot: Arc<Snapshot>,
     /// What is wrong with the manifests now; the last good versions are in the snapshot.

@@ -162,13 +162,7 @@ impl Node {
         let updates = self.updates.borrow();
         let enabled = match &memory.mesh {
             Some(mesh) => mesh.encryption.enabled,
-            None => {
-                let tunnels = updates.snapshot.tunnels.values();
-                tunnels
-                    .flat_map(|tunnel| &tunnel.spec.generations)
-                    .next()
-                    .is_some()
-            }
+            None => updates.keys_published,
         };
         let encrypts = memory.phases.values().any(|phase| *phase > Phase::Off) || memory.drop_unknown;
         updates.in_sync && !enabled && !encrypts && !self.is_up()

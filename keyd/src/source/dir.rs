@@ -269,6 +269,7 @@ impl Directory {
         Update {
             in_sync: true,
             unreachable: None,
+            keys_published: snapshot.has_keys(),
             snapshot: Arc::new(snapshot),
             problems: Arc::new(
                 self.problem

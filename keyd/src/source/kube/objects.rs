@@ -92,6 +92,7 @@ impl Objects {
             };
         }
         let mut snapshot = self.snapshot.clone();
+        let keys_published = snapshot.has_keys();
         let mut problems: Vec<_> = self.problems.values().cloned().collect();
         if let Some(trust) = &mut self.trust {
             let judged = self.judged.get_or_insert_with(|| {
@@ -107,6 +108,7 @@ impl Objects {
         Update {
             in_sync: true,
             unreachable,
+            keys_published,
             snapshot: Arc::new(snapshot),
             problems: Arc::new(problems),
             ..Update::default()

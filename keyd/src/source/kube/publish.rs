@@ -113,9 +113,9 @@ impl Publisher {
         let status = wanted.status.take().unwrap_or_default();
         let before = published.as_ref().and_then(|found| found.status.clone());
         let before = before.unwrap_or_default().conditions;
-        match signer {
-            Some(signer) => self.bindings.sign(&mut wanted, signer)?,
-            None => keep_signed(&mut wanted, published.as_ref()),
+        let signed = signer.map(|signer| self.bindings.sign(&mut wanted, signer));
+        if !matches!(signed, Some(Ok(()))) {
+            keep_signed(&mut wanted, published.as_ref());
         }
         let owned = |tunnel: &NodeTunnel| tunnel.metadata.owner_references.clone();
         let same = |found: &&NodeTunnel| found.spec == wanted.spec && owned(found) == owned(&wanted);
@@ -128,7 +128,9 @@ impl Publisher {
         };
         // What keeps the object from being written is said by the status, which is another request.
         let status = self.publish_status(&name, status, &before).await;
-        Ok(object.and(status)?)
+        signed.transpose()?;
+        object?;
+        Ok(status?)
     }
 
     async fn publish_status(
@@ -178,8 +180,10 @@ impl Publisher {
     }
 }
 
-/// Without a certificate of now: what was signed before holds on, and nobody would accept unsigned keys.
+/// Without a certificate of now: what was signed before holds on, with the addresses that it was signed with, and nobody
+/// would accept unsigned keys.
 fn keep_signed(wanted: &mut NodeTunnel, published: Option<&NodeTunnel>) {
+    let addresses = published.map(|found| found.spec.addresses.clone());
     let published = published.map_or(&[][..], |found| &found.spec.generations);
     wanted.spec.generations = std::mem::take(&mut wanted.spec.generations)
         .into_iter()
@@ -190,6 +194,9 @@ fn keep_signed(wanted: &mut NodeTunnel, published: Option<&NodeTunnel>) {
             published.iter().find(is_it).cloned()
         })
         .collect();
+    if let Some(addresses) = addresses.filter(|_| !wanted.spec.generations.is_empty()) {
+        wanted.spec.addresses = addresses;
+    }
 }
 
 /// Another status or reason than before; a message alone may change often.
@@ -235,7 +242,12 @@ mod tests {
             others,
             generation(4, None),
         ]);
+        wanted.spec.addresses = vec!["192.0.2.2".parse().unwrap()];
         keep_signed(&mut wanted, Some(&published));
+        assert_eq!(
+            wanted.spec.addresses, published.spec.addresses,
+            "the signature is over those"
+        );
         assert_eq!(wanted.spec.generations, [generation(2, Some("AQ=="))]);
         keep_signed(&mut wanted, None);
         assert!(wanted.spec.generations.is_empty());
