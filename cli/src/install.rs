@@ -37,7 +37,8 @@ const OLDEST_MINOR: u32 = 30;
 const SERVED_PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(250);
 /// The label of all that belongs to an installation.
-pub const PART_OF: &str = "app.kubernetes.io/part-of";
+const PART_OF: &str = "app.kubernetes.io/part-of";
+const PRODUCT: &str = "hauberk";
 /// The node daemon.
 pub const DAEMON_SET: &str = "hauberk-keyd";
 
@@ -68,7 +69,7 @@ pub enum InstallError {
     #[error(
         "namespace {0} is there already and is not Hauberk's: privileged pods would be allowed to all in it, and \
          hauberk uninstall would delete it; give another, which will be made, or, if it is only for Hauberk: \
-         kubectl label namespace {0} {PART_OF}=hauberk"
+         kubectl label namespace {0} {PART_OF}={PRODUCT}"
     )]
     Foreign(Namespace),
     /// Nothing says where nodes reach the API server.
@@ -148,7 +149,7 @@ async fn may_install(client: &Client, namespace: &Namespace) -> Result<(), Insta
         .get_opt(namespace.as_str())
         .await
         .map_err(request("read the namespace"))?;
-    if space.is_some_and(|space| !space.labels().contains_key(PART_OF)) {
+    if space.is_some_and(|space| !is_ours(&space)) {
         return Err(InstallError::Foreign(namespace.clone()));
     }
     let refusals = wiring::look(client).await?;
@@ -157,6 +158,14 @@ async fn may_install(client: &Client, namespace: &Namespace) -> Result<(), Insta
     } else {
         Err(InstallError::Unproved(refusals.join("; ")))
     }
+}
+
+/// Whether a namespace was made for Hauberk; other products give theirs the same label with their own name.
+pub fn is_ours(space: &NamespaceObject) -> bool {
+    space
+        .labels()
+        .get(PART_OF)
+        .is_some_and(|product| product == PRODUCT)
 }
 
 /// What is not in a namespace is there once, and two keyds on a node would be one too many.

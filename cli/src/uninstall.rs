@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::args::UninstallArgs;
 use crate::cluster::{self, ClusterError, request};
-use crate::install::{self, Bundle, DAEMON_SET, InstallError, Namespace, PART_OF};
+use crate::install::{self, Bundle, DAEMON_SET, InstallError, Namespace, is_ours};
 use crate::print;
 
 /// A status of before the flag was turned may still be read for so long.
@@ -147,7 +147,7 @@ async fn objects(client: &Client, args: &UninstallArgs) -> Result<(), UninstallE
         .get_opt(namespace.as_str())
         .await
         .map_err(request("read the namespace"))?;
-    let is_ours = space.is_some_and(|space| space.labels().contains_key(PART_OF));
+    let made_for_us = space.as_ref().is_some_and(is_ours);
     // The controller first: it would make some of it again.
     delete::<Deployment>(client, namespace, "hauberk-controller").await?;
     made(client, namespace).await?;
@@ -157,7 +157,7 @@ async fn objects(client: &Client, args: &UninstallArgs) -> Result<(), UninstallE
         let stays = match kind {
             "CustomResourceDefinition" | "Mesh" => args.keep_crds,
             // What somebody else keeps there goes with a namespace.
-            "Namespace" => !is_ours,
+            "Namespace" => !made_for_us,
             _ => false,
         };
         if stays {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::panic;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -121,9 +122,10 @@ impl Cluster {
                     thread::sleep(LOOK);
                 }
             });
-            let worked = work();
+            // Also where it panics, or this scope would wait for ever.
+            let worked = panic::catch_unwind(panic::AssertUnwindSafe(work));
             done.store(true, Ordering::Relaxed);
-            worked
+            worked.unwrap_or_else(|failure| panic::resume_unwind(failure))
         })
     }
 

@@ -112,6 +112,15 @@ fn kinds_and_settings_may_be_kept_and_another_namespace_is_used() {
 fn a_namespace_of_somebody_elses_is_left_alone() {
     let cluster = Cluster::start();
     cluster.kubectl(&["create", "namespace", "monitoring"], "");
+    cluster.kubectl(
+        &[
+            "label",
+            "namespace",
+            "monitoring",
+            "app.kubernetes.io/part-of=another",
+        ],
+        "",
+    );
     let before = cluster.everything();
     let refused = cluster.fails(&["install", ADDRESS, "--namespace=monitoring"]);
     assert!(
