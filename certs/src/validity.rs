@@ -28,11 +28,19 @@ pub enum TimeError {
         seconds: u64,
     },
     /// It has ended.
-    #[error("expired {hours} h ago", hours = seconds / 3600)]
+    #[error("expired {}", hours_ago(*seconds))]
     Expired {
         /// Seconds since it ended.
         seconds: u64,
     },
+}
+
+/// In hours, so that the text of one state stays the same for a while.
+fn hours_ago(seconds: u64) -> String {
+    match seconds / 3600 {
+        0 => "less than 1 h ago".into(),
+        hours => format!("{hours} h ago"),
+    }
 }
 
 impl Validity {
