@@ -8,19 +8,30 @@
 //! pass, such as one of a later version.
 #![forbid(unsafe_code)]
 
+mod cluster_network_policy;
 mod crds;
 mod defaults;
 mod external_peer;
 mod mesh;
+mod mesh_policy;
 mod node_tunnel;
 mod public_key;
 mod schema;
 
+pub use cluster_network_policy::{
+    ClusterEgressPeer, ClusterEgressRule, ClusterIngressRule, ClusterNetworkPolicy, ClusterNetworkPolicySpec,
+    ClusterNetworkPolicyStatus, ClusterPods, ClusterPort, ClusterPortRange, ClusterPorts, ClusterProtocol,
+    NamespacedPods,
+};
 pub use crds::{crd_manifests, crds};
 pub use external_peer::{ExternalPeer, ExternalPeerSpec, ExternalPeerStatus, SecretKeyRef};
 pub use mesh::{
     EncryptionSpec, Enforcer, KeysSpec, Mesh, MeshPhase, MeshSpec, MeshStatus, PolicyMode, PolicySpec,
     ServicesSpec, UnreachableNodes,
+};
+pub use mesh_policy::{
+    MeshAction, MeshEgressRule, MeshIngressRule, MeshPeer, MeshPolicy, MeshPolicySpec, NetworkSet,
+    NetworkSetSpec, PolicyStatus, PolicyType, PolicyValidity, ServiceAccounts, Weekday, WeeklyWindow,
 };
 pub use node_tunnel::{GenerationSpec, LaneSpec, NodeTunnel, NodeTunnelSpec, NodeTunnelStatus};
 pub use public_key::{PublicKey, PublicKeyError};

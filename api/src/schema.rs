@@ -112,6 +112,203 @@ impl JsonSchema for Interval {
     }
 }
 
+/// A label selector.
+pub(crate) struct Selector;
+
+impl JsonSchema for Selector {
+    fn schema_name() -> Cow<'static, str> {
+        "Selector".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "description": "Labels that have to match; an empty selector matches all.",
+            "properties": {
+                "matchLabels": {
+                    "description": "Labels with these values.",
+                    "type": "object",
+                    "maxProperties": 32,
+                    "additionalProperties": {"type": "string", "maxLength": 63},
+                },
+                "matchExpressions": {
+                    "description": "What has to hold of labels; all of it.",
+                    "type": "array",
+                    "maxItems": 32,
+                    "items": {
+                        "type": "object",
+                        "required": ["key", "operator"],
+                        "properties": {
+                            "key": {"description": "The label.", "type": "string", "maxLength": 317},
+                            "operator": {
+                                "description": "What has to hold of it.",
+                                "type": "string",
+                                "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
+                            },
+                            "values": {
+                                "description": "For In and NotIn.",
+                                "type": "array",
+                                "maxItems": 64,
+                                "items": {"type": "string", "maxLength": 63},
+                            },
+                        },
+                        "x-kubernetes-validations": [
+                            Rule::new("(self.operator in ['In', 'NotIn']) == (has(self.values) && self.values.size() > 0)")
+                                .message("In and NotIn need values, Exists and DoesNotExist take none"),
+                        ],
+                    },
+                },
+            },
+        })
+    }
+}
+
+/// A network without host bits; of everything too.
+pub(crate) struct Network;
+
+impl JsonSchema for Network {
+    fn schema_name() -> Cow<'static, str> {
+        "Network".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "maxLength": MAX_PREFIX,
+            "x-kubernetes-validations": [
+                Rule::new("isCIDR(self)").message("is no network, such as 10.0.0.0/8 or fd00::/8"),
+                Rule::new("!isCIDR(self) || cidr(self) == cidr(self).masked()")
+                    .message("has bits set behind its length: 10.77.1.0/16, say, where 10.77.0.0/16 is meant"),
+            ],
+        })
+    }
+}
+
+/// A network, and parts that do not belong to it, as NetworkPolicy has it.
+pub(crate) struct Block;
+
+impl JsonSchema for Block {
+    fn schema_name() -> Cow<'static, str> {
+        "Block".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let network = Network::json_schema(generator);
+        json_schema!({
+            "type": "object",
+            "required": ["cidr"],
+            "properties": {
+                "cidr": network,
+                "except": {
+                    "description": "Parts of the network that do not belong to it.",
+                    "type": "array",
+                    "maxItems": 100,
+                    "items": network,
+                },
+            },
+        })
+    }
+}
+
+/// A port, a range of ports or all ports of a protocol, as NetworkPolicy has it.
+pub(crate) struct PolicyPort;
+
+impl JsonSchema for PolicyPort {
+    fn schema_name() -> Cow<'static, str> {
+        "PolicyPort".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "object",
+            "properties": {
+                "protocol": {
+                    "description": "TCP where it is left out.",
+                    "type": "string",
+                    "enum": ["TCP", "UDP", "SCTP"],
+                },
+                "port": {
+                    "description": "A number, or the name of a port of the destination's containers; every port where it is left out.",
+                    "x-kubernetes-int-or-string": true,
+                },
+                "endPort": {
+                    "description": "The last of a range that begins with port.",
+                    "type": "integer",
+                    "format": "int32",
+                    "minimum": 1,
+                    "maximum": 65535,
+                },
+            },
+            "x-kubernetes-validations": [
+                Rule::new("!has(self.port) || type(self.port) == string || (int(self.port) >= 1 && int(self.port) <= 65535)")
+                    .message("port has to be between 1 and 65535, or a name"),
+                Rule::new("!has(self.endPort) || (has(self.port) && type(self.port) == int && int(self.port) <= self.endPort)")
+                    .message("endPort needs a port that is a number, and may not be below it"),
+            ],
+        })
+    }
+}
+
+/// A DNS name, or `*.` and one for all names below it.
+pub(crate) struct DnsName;
+
+impl JsonSchema for DnsName {
+    fn schema_name() -> Cow<'static, str> {
+        "DnsName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "maxLength": 255,
+            "pattern": r"^(\*\.)?([A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?\.)*[A-Za-z0-9_]([-A-Za-z0-9_]*[A-Za-z0-9_])?\.?$",
+        })
+    }
+}
+
+/// An object's name.
+pub(crate) struct ObjectName;
+
+impl JsonSchema for ObjectName {
+    fn schema_name() -> Cow<'static, str> {
+        "ObjectName".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 253,
+        })
+    }
+}
+
+/// A point in time.
+pub(crate) struct Moment;
+
+impl JsonSchema for Moment {
+    fn schema_name() -> Cow<'static, str> {
+        "Moment".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": "date-time"})
+    }
+}
+
+/// A time of a day.
+pub(crate) struct Hour;
+
+impl JsonSchema for Hour {
+    fn schema_name() -> Cow<'static, str> {
+        "Hour".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": "^([01][0-9]|2[0-3]):[0-5][0-9]$"})
+    }
+}
+
 /// Conditions as Kubernetes' own kinds have them, one of each type. Bounds and patterns are `metav1.Condition`'s.
 pub(crate) struct Conditions;
 
