@@ -1,0 +1,21 @@
+//! Network policy: pure. Objects in, verdicts and the kernel's map entries out.
+//!
+//! In order: 1. [`read`]: Kubernetes' and Hauberk's objects become [`policy::Policy`]s, and what means nothing becomes a
+//! [`policy::Problem`]; 2. [`judge::Policies`]: which rule decides about a connection; 3. [`oracle`]: the same, said once
+//! more without any of this, to be compared with.
+//!
+//! Nothing here reads a clock, a file or a socket.
+#![forbid(unsafe_code)]
+
+pub mod cluster;
+pub mod connection;
+pub mod dns_name;
+pub mod identity;
+pub mod judge;
+pub mod oracle;
+pub mod peer;
+pub mod policy;
+pub mod ports;
+pub mod read;
+pub mod selector;
+pub mod validity;
