@@ -7,6 +7,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::install::{Address, Namespace};
+use crate::policy::{End, Port};
 use crate::source::Source;
 
 /// Transparent pod-to-pod encryption for Kubernetes: try it, switch it on and off, see its state.
@@ -31,6 +32,9 @@ pub enum Command {
     Enable(SwitchArgs),
     /// Switch a part of the mesh off.
     Disable(SwitchArgs),
+    /// Ask what network policy allows, of a cluster or of manifests.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
     /// Print a completion script for a shell.
     Completions {
         /// The shell that will read it.
@@ -115,6 +119,52 @@ pub struct SwitchArgs {
 pub enum Part {
     /// `spec.encryption.enabled` of the Mesh.
     Encryption,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Say whether a connection is let through, and which rules decide that.
+    Check(CheckArgs),
+    /// Say of all pairs of pods which connections are let through.
+    Table(TableArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    /// Who begins it: a pod, NAMESPACE/NAME, or an address.
+    #[arg(long, value_name = "NS/POD|IP")]
+    pub from: End,
+    /// Whom it goes to: a pod, NAMESPACE/NAME, an address, or a DNS name.
+    #[arg(long, value_name = "NS/POD|IP|NAME")]
+    pub to: End,
+    /// The destination's port and the protocol, as 80/TCP.
+    #[arg(long, value_name = "PORT/PROTO")]
+    pub port: Port,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TableArgs {
+    #[command(flatten)]
+    pub manifests: ManifestArgs,
+    /// Ports and protocols, as 80/TCP,81/UDP.
+    #[arg(long, value_name = "PORT/PROTO", value_delimiter = ',', required = true)]
+    pub ports: Vec<Port>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ManifestArgs {
+    /// A file of manifests or a directory of them. [default: the cluster that kubectl talks to]
+    #[arg(short = 'f', long = "filename", value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Take staged policies as in force.
+    #[arg(long)]
+    pub staged: bool,
 }
 
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ mod cluster;
 mod demo;
 mod encryption;
 mod install;
+mod policy;
 mod source;
 mod status;
 mod uninstall;
@@ -49,6 +50,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Enable(args) => switch(args, true)?,
         Command::Disable(args) => switch(args, false)?,
+        Command::Policy(command) => policy::run(&command)?,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut args::named(false), "hauberk", &mut script);

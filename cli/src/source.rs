@@ -82,10 +82,13 @@ pub struct Directory {
 
 /// Reads every manifest of a directory.
 pub fn read(dir: &Path) -> Result<Directory, SourceError> {
-    let failed = |path: &Path, source| SourceError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let mut paths = list(dir)?;
+    paths.retain(|path| is_manifest(path));
+    read_files(paths)
+}
+
+/// The paths of a directory's entries, in order.
+pub fn list(dir: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let mut paths = fs::read_dir(dir)
         .and_then(|entries| {
             entries
@@ -93,8 +96,12 @@ pub fn read(dir: &Path) -> Result<Directory, SourceError> {
                 .collect::<io::Result<Vec<_>>>()
         })
         .map_err(|error| failed(dir, error))?;
-    paths.retain(|path| is_manifest(path));
     paths.sort();
+    Ok(paths)
+}
+
+/// Reads the objects of files, as YAML, of which JSON is a part.
+pub fn read_files(paths: Vec<PathBuf>) -> Result<Directory, SourceError> {
     let mut directory = Directory::default();
     for path in paths {
         let text = match fs::read_to_string(&path) {
@@ -120,11 +127,21 @@ pub fn read(dir: &Path) -> Result<Directory, SourceError> {
     Ok(directory)
 }
 
+fn failed(path: &Path, source: io::Error) -> SourceError {
+    SourceError::Read {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Whether somebody is still writing it, or it is not meant to be seen.
+pub fn is_hidden(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
 fn is_manifest(path: &Path) -> bool {
-    let hidden = path
-        .file_name()
-        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-    !hidden
+    !is_hidden(path)
         && path
             .extension()
             .is_some_and(|extension| extension == "yaml" || extension == "yml")

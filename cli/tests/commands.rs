@@ -131,3 +131,164 @@ fn a_reader_that_goes_away_is_no_failure() {
         .unwrap();
     assert!(status.success());
 }
+
+const POLICIES: &str = "apiVersion: v1
+kind: List
+items:
+- apiVersion: v1
+  kind: Pod
+  metadata: {namespace: shop, name: web, labels: {app: web}}
+  spec: {containers: []}
+  status: {podIPs: [{ip: 10.0.0.1}, {ip: 'fd00::1'}]}
+- apiVersion: v1
+  kind: Pod
+  metadata: {name: client}
+  spec: {containers: []}
+  status: {podIPs: [{ip: 10.0.0.2}, {ip: 'fd00::2'}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: shop, name: web}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  ingress:
+  - from: [{ipBlock: {cidr: 10.0.0.0/8}}]
+    ports: [{port: 80}]
+  - {from: [{namespaceSelector: {}}], ports: [{port: 81, protocol: UDP}]}
+";
+
+#[test]
+fn policy_check_says_whether_and_why_by_address_family() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("all.yaml"), POLICIES).unwrap();
+    let path = dir.path().to_str().unwrap();
+    let check = |port: &str, output: &str| {
+        let args = [
+            "--from",
+            "default/client",
+            "--to",
+            "shop/web",
+            "--port",
+            port,
+            "-o",
+            output,
+        ];
+        let done = hauberk(&[&["policy", "check", "-f", path], &args[..]].concat());
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        text(&done.stdout).to_owned()
+    };
+    let answer: serde_json::Value = serde_json::from_str(&check("80/TCP", "json")).unwrap();
+    let by = |rule: &str| serde_json::json!({"kind": "NetworkPolicy", "namespace": "shop", "name": "web", "rule": rule});
+    assert_eq!(
+        answer,
+        serde_json::json!({
+            "verdict": "Mixed",
+            "byFamily": {"ipv4": "Allow", "ipv6": "Deny"},
+            "egress": "Allow",
+            "ingress": "Mixed",
+            "decided_by": [by("ingress[0]"), by("isolation")],
+        })
+    );
+    let words = check("80/TCP", "table");
+    assert!(
+        words.contains("ingress of IPv4: ingress[0] of NetworkPolicy shop/web allows it"),
+        "{words}"
+    );
+    assert!(
+        words.contains("ingress of IPv6: denied: isolated by NetworkPolicy shop/web"),
+        "{words}"
+    );
+    assert!(check("81/udp", "table").starts_with("default/client to shop/web, 81/UDP: allowed\n"));
+}
+
+#[test]
+fn policy_table_has_every_pair_of_pods() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("all.yaml");
+    fs::write(&file, POLICIES).unwrap();
+    let args = [
+        "policy",
+        "table",
+        "-f",
+        file.to_str().unwrap(),
+        "--ports",
+        "80/TCP,81/UDP",
+        "-o",
+        "json",
+    ];
+    let table: serde_json::Value = serde_json::from_slice(&hauberk(&args).stdout).unwrap();
+    assert_eq!(
+        table["mixed"],
+        serde_json::json!([["default/client", "shop/web", "80/TCP", "ipv4"]])
+    );
+    assert_eq!(table["denied"], serde_json::json!([]));
+    assert_eq!(table["allowed"].as_array().unwrap().len(), 7);
+    let words = hauberk(&args[..6]);
+    assert!(
+        text(&words.stdout).contains("ipv4 only"),
+        "{}",
+        text(&words.stdout)
+    );
+}
+
+#[test]
+fn policy_names_what_means_nothing_and_refuses_what_cannot_be_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let misspelt = POLICIES
+        .replace("podSelector", "podSelectors")
+        .replace("10.0.0.0/8", "10.0.0.1/8");
+    fs::write(dir.path().join("all.yaml"), misspelt).unwrap();
+    let args = [
+        "policy",
+        "check",
+        "-f",
+        path,
+        "--from",
+        "default/client",
+        "--to",
+        "shop/web",
+        "--port",
+        "80/TCP",
+    ];
+    let checked = hauberk(&args);
+    let said = text(&checked.stderr);
+    assert!(
+        said.contains("NetworkPolicy web: field spec.podSelectors is not known"),
+        "{said}"
+    );
+    assert!(
+        said.contains("spec.ingress[0].from[0].ipBlock.cidr: 10.0.0.1/8 has bits set"),
+        "{said}"
+    );
+    assert!(text(&checked.stdout).starts_with("default/client to shop/web, 80/TCP: denied\n"));
+
+    fs::write(
+        dir.path().join("all.yaml"),
+        POLICIES.replace("port: 80", "port: {}"),
+    )
+    .unwrap();
+    let refused = hauberk(&args);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        text(&refused.stderr).contains("NetworkPolicy web cannot be read"),
+        "{}",
+        text(&refused.stderr)
+    );
+
+    let empty = tempfile::tempdir().unwrap();
+    let nothing = [
+        "policy",
+        "table",
+        "-f",
+        empty.path().to_str().unwrap(),
+        "--ports",
+        "80/TCP",
+    ];
+    let refused = hauberk(&nothing);
+    assert!(
+        text(&refused.stderr).contains("no Pod and no policy in "),
+        "{}",
+        text(&refused.stderr)
+    );
+}
