@@ -5,7 +5,7 @@
 //! that accepts, then whether the pod is isolated; 3. Baseline, rule by rule; 4. what nobody decided is let through.
 
 use crate::identity::Identity;
-use crate::peer::{Doubt, Remote, Who};
+use crate::peer::{Remote, Who};
 use crate::policy::{Action, Origin, Policy, Rule, Side, Tier};
 use crate::ports::Traffic;
 
@@ -148,12 +148,7 @@ impl Asked<'_> {
     }
 
     fn matches(&self, rule: &Rule) -> bool {
-        let doubt = match rule.action {
-            Action::Accept => Doubt::Excludes,
-            // What is skipped may be what denies.
-            Action::Pass => Doubt::Excludes,
-            Action::Deny => Doubt::Includes,
-        };
-        rule.peers.match_remote(self.remote, doubt) && rule.ports.matches(self.traffic, self.destination)
+        rule.peers.match_remote(self.remote, rule.action.doubt())
+            && rule.ports.matches(self.traffic, self.destination)
     }
 }

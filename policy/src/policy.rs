@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::peer::{Peers, PodPeer};
+use crate::peer::{Doubt, Peers, PodPeer};
 use crate::ports::Ports;
 
 /// An object that says who may talk to whom.
@@ -53,6 +53,18 @@ pub enum Action {
     Deny,
     /// The rest of the tier is skipped.
     Pass,
+}
+
+impl Action {
+    /// How somebody who is not known counts for a rule that does this.
+    pub fn doubt(self) -> Doubt {
+        match self {
+            Self::Accept => Doubt::Excludes,
+            // What it skips may be what denies.
+            Self::Pass => Doubt::Excludes,
+            Self::Deny => Doubt::Includes,
+        }
+    }
 }
 
 /// Tiers are asked in this order; policies of one by their priority, then by name.

@@ -95,11 +95,18 @@ impl Ports {
     pub fn matches(&self, traffic: Traffic, destination: Option<&Identity>) -> bool {
         match self {
             Self::All => true,
-            Self::Any(matches) => matches
-                .iter()
-                .flat_map(|one| one.ranges(destination))
-                .any(|range| range.contains(traffic)),
+            Self::Any(_) => self.ranges(destination).any(|range| range.contains(traffic)),
         }
+    }
+
+    /// What its entries stand for at a destination; none where it is all traffic.
+    pub fn ranges(&self, destination: Option<&Identity>) -> impl Iterator<Item = PortRange> {
+        let matches = match self {
+            Self::All => None,
+            Self::Any(matches) => Some(matches),
+        };
+        let ranges = move |one: &PortMatch| one.ranges(destination);
+        matches.into_iter().flatten().flat_map(ranges)
     }
 
     /// Names that have to be looked up at the destination.
