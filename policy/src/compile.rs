@@ -1,8 +1,8 @@
 //! What the kernel is told: tables in which a verdict is found in a few steps, however many policies there are.
 //!
-//! 1. Pods that the same policies are about, and whose ports have the same names, share a [`Set`]. 2. For a set, a
-//! direction and a remote the rules that match the remote are found, and painted over the ports in their order: that is a
-//! [`Program`]; remotes that the same rules match share it. 3. A program's ranges become prefixes of ports
+//! Stages: 1. pods that the same policies are about, and whose ports have the same names, share a set; 2. for a set, a
+//! direction and a remote the rules that match the remote are found, and painted over the ports in their order: that is
+//! a [`Program`], and remotes that the same rules match share it; 3. a program's ranges become prefixes of ports
 //! ([`Program::prefixes`]), at most 30 to a range.
 //!
 //! A pod that comes costs what its set's rules are, not the number of policies; one with an identity that is known costs
@@ -17,6 +17,7 @@ use crate::paint::Painting;
 use crate::peer::{Accounts, Namespaces, Peer, Peers, PodPeer, Remote, Who};
 use crate::policy::{Action, Policy, Rule, Side, Tier};
 use crate::ports::Traffic;
+use crate::subjects::Subjects;
 
 /// Number of a set of policies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +88,7 @@ fn prefixes(first: u16, last: u16) -> Vec<(u16, u8)> {
 #[derive(Debug)]
 pub struct Compiler<'p> {
     policies: Vec<&'p Policy>,
+    subjects: Subjects,
     sets: HashMap<(Vec<usize>, BTreeSet<NamedPort>), SetId>,
     /// By number.
     members: Vec<(Vec<usize>, BTreeSet<NamedPort>)>,
@@ -107,11 +109,13 @@ struct Matched {
 impl<'p> Compiler<'p> {
     /// For these policies; staged ones only with `staged`.
     pub fn new(policies: &'p Policies, staged: bool) -> Self {
+        let policies: Vec<_> = policies
+            .iter()
+            .filter(|policy| staged || !policy.staged)
+            .collect();
         Self {
-            policies: policies
-                .iter()
-                .filter(|policy| staged || !policy.staged)
-                .collect(),
+            subjects: Subjects::new(&policies),
+            policies,
             sets: HashMap::new(),
             members: Vec::new(),
             painted: HashMap::new(),
@@ -122,9 +126,8 @@ impl<'p> Compiler<'p> {
 
     /// The set of policies that are about a pod.
     pub fn set(&mut self, pod: &Identity) -> SetId {
-        let about: Vec<usize> = (0..self.policies.len())
-            .filter(|&number| self.policies[number].subject.selects(pod))
-            .collect();
+        let mut about = self.subjects.candidates(pod);
+        about.retain(|&number| self.policies[number].subject.selects(pod));
         let rules = about
             .iter()
             .flat_map(|&number| &self.policies[number].ingress.rules);

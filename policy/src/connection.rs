@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::cluster::Cluster;
 use crate::identity::{Node, Pod};
 use crate::judge::{Decision, Direction, Verdict};
@@ -131,20 +133,21 @@ impl Cluster {
                     End::Name(name) => BTreeSet::from([name.clone()]),
                     End::Pod(..) | End::Address(_) => BTreeSet::new(),
                 };
-                let judge = |pod: Found, direction, remote: Found, address, end: &End| match pod {
-                    Found::Pod(pod) if !pod.host_network && !is_exempt(direction, pod, remote) => {
-                        let remote = Remote {
-                            who: self.who(remote),
-                            address,
-                            names: names(end),
-                        };
-                        Some(
-                            self.policies
-                                .judge(&pod.identity, direction, &remote, traffic, staged),
-                        )
-                    }
-                    _ => None,
-                };
+                let judge =
+                    |pod: Found, direction, remote: Found, address: Option<IpAddr>, end: &End| match pod {
+                        Found::Pod(pod) if !pod.host_network && !is_exempt(direction, pod, remote) => {
+                            let remote = Remote {
+                                who: self.who(remote),
+                                place: address.map(IpNet::from),
+                                names: names(end),
+                            };
+                            Some(
+                                self.policies
+                                    .judge(&pod.identity, direction, &remote, traffic, staged),
+                            )
+                        }
+                        _ => None,
+                    };
                 let outcome = Outcome {
                     egress: judge(source, Direction::Egress, target, there, to),
                     ingress: judge(target, Direction::Ingress, source, here, from),

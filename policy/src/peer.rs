@@ -1,7 +1,6 @@
 //! The other side of a connection: who it is, and what rules say of it.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -14,8 +13,9 @@ use crate::selector::{Labels, Selector};
 pub struct Remote<'a> {
     /// Who it is.
     pub who: Who<'a>,
-    /// Its address; none for a pod that has none yet.
-    pub address: Option<IpAddr>,
+    /// Its address; or the smallest of the [`crate::networks::Networks`] around it, which says as much. None for a pod that has
+    /// no address yet, and where no network is around it.
+    pub place: Option<IpNet>,
     /// DNS names that the address was learnt for, in lower case, without the dot at the end.
     pub names: BTreeSet<String>,
 }
@@ -117,8 +117,8 @@ impl Peer {
     fn matches(&self, remote: &Remote, doubt: Doubt) -> bool {
         match (self, remote.who) {
             (Self::Networks(blocks), _) => remote
-                .address
-                .is_some_and(|address| blocks.iter().any(|block| block.contains(address))),
+                .place
+                .is_some_and(|place| blocks.iter().any(|block| block.contains(place))),
             (Self::Names(patterns), _) => patterns
                 .iter()
                 .any(|pattern| remote.names.iter().any(|name| pattern.matches(name))),
@@ -174,8 +174,8 @@ impl Accounts {
 }
 
 impl Block {
-    /// Whether it has the address; an IPv4 address is never in an IPv6 network.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        self.network.contains(&address) && !self.except.iter().any(|except| except.contains(&address))
+    /// Whether it has all of a place; an IPv4 address is never in an IPv6 network.
+    pub fn contains(&self, place: IpNet) -> bool {
+        self.network.contains(&place) && !self.except.iter().any(|except| except.contains(&place))
     }
 }

@@ -78,6 +78,14 @@ impl Selector {
         self.0.iter().all(|requirement| requirement.holds(labels))
     }
 
+    /// A label that has to be there, and the values of which it has to have one; none where no such label is asked for.
+    pub(crate) fn wanted(&self) -> Option<(&str, &BTreeSet<String>)> {
+        self.0.iter().find_map(|requirement| match &requirement.test {
+            Test::In(values) => Some((requirement.key.as_str(), values)),
+            Test::NotIn(_) | Test::Exists | Test::DoesNotExist => None,
+        })
+    }
+
     /// The keys of labels on which the answer depends.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|requirement| requirement.key.as_str())

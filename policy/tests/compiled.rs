@@ -1,5 +1,5 @@
 //! What is compiled for the kernel gives the verdicts of the engine, also for identities that are cut down to what some
-//! policy asks for.
+//! policy asks for, and for addresses of which only the network is known.
 
 #[expect(dead_code, reason = "the oracle's test uses the rest")]
 mod random;
@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hauberk_policy::cluster::Cluster;
 use hauberk_policy::compile::{Compiler, Program};
 use hauberk_policy::judge::{Direction, Verdict};
+use hauberk_policy::networks::Networks;
 use hauberk_policy::peer::{Remote, Who};
 use hauberk_policy::ports::{Protocol, Traffic};
 use hauberk_policy::read::Clock;
 use hauberk_policy::selector::Labels;
+use ipnet::IpNet;
 use proptest::test_runner::{Config, TestRunner};
 
 const CLUSTERS: u32 = 400;
@@ -45,6 +47,7 @@ fn compiled_programs_and_the_engine_agree_on_a_hundred_thousand_questions() {
     let outcome = runner.run(&random::objects(), |objects| {
         let cluster = Cluster::read(&objects, Clock::Untrusted);
         let vocabulary = cluster.policies.vocabulary();
+        let networks = Networks::of(&cluster.policies);
         let mut compiler = Compiler::new(&cluster.policies, false);
         let cut = |who: Who| match who {
             Who::Pod(identity) => Some(identity.seen_by(&vocabulary)),
@@ -58,7 +61,8 @@ fn compiled_programs_and_the_engine_agree_on_a_hundred_thousand_questions() {
                 let seen = cut(remote.who);
                 let seen = Remote {
                     who: seen.as_ref().map_or(remote.who, Who::Pod),
-                    ..remote.clone()
+                    place: remote.place.and_then(|address| networks.smallest_around(address)),
+                    names: BTreeSet::new(),
                 };
                 for direction in [Direction::Ingress, Direction::Egress] {
                     let program = compiler.program(set, direction, &seen);
@@ -98,9 +102,9 @@ fn compiled_programs_and_the_engine_agree_on_a_hundred_thousand_questions() {
 }
 
 fn remotes<'a>(cluster: &'a Cluster, nobodys: &'a Labels) -> Vec<Remote<'a>> {
-    let remote = |who, address| Remote {
+    let remote = |who, address: Option<IpAddr>| Remote {
         who,
-        address,
+        place: address.map(IpNet::from),
         names: BTreeSet::new(),
     };
     let mut remotes = Vec::new();
