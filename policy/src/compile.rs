@@ -15,7 +15,7 @@ use crate::judge::{Direction, Policies, Verdict};
 pub use crate::paint::Column;
 use crate::paint::Painting;
 use crate::peer::{Accounts, Namespaces, Peer, Peers, PodPeer, Remote, Who};
-use crate::policy::{Action, Policy, Rule, Side, Tier};
+use crate::policy::{Action, Policy, Rule, Tier};
 use crate::ports::Traffic;
 use crate::subjects::Subjects;
 
@@ -40,15 +40,6 @@ impl Program {
             .iter()
             .find(|(of, first, last, _)| *of == column && (*first..=*last).contains(&port));
         found.map_or(Verdict::Deny, |(_, _, _, verdict)| *verdict)
-    }
-
-    /// The one verdict of everything, if there is only one.
-    pub fn constant(&self) -> Option<Verdict> {
-        let (_, _, _, verdict) = self.0.first()?;
-        self.0
-            .iter()
-            .all(|(_, _, _, other)| other == verdict)
-            .then_some(*verdict)
     }
 
     /// As keys of a prefix trie: column, port, length of the prefix in bits, verdict. No two overlap.
@@ -147,7 +138,7 @@ impl<'p> Compiler<'p> {
         let rules = || {
             about
                 .iter()
-                .flat_map(|&number| &side(self.policies[number], direction).rules)
+                .flat_map(|&number| &self.policies[number].side(direction).rules)
         };
         let matches = |rule: &Rule| rule.peers.match_remote(remote, rule.action.doubt());
         let matched: Vec<bool> = rules().map(matches).collect();
@@ -193,7 +184,8 @@ impl<'p> Compiler<'p> {
         let policies = || about.iter().map(|&number| self.policies[number]);
         let rules = policies()
             .flat_map(|policy| {
-                side(policy, matched.direction)
+                policy
+                    .side(matched.direction)
                     .rules
                     .iter()
                     .map(|rule| (policy.tier, rule))
@@ -225,19 +217,12 @@ impl<'p> Compiler<'p> {
                 verdicts.fill_ports(&rule.ports, rule.ports.ranges(Some(&destination)), verdict);
             }
         }
-        if policies().any(|policy| side(policy, matched.direction).isolates) {
+        if policies().any(|policy| policy.side(matched.direction).isolates) {
             verdicts.fill_all(Verdict::Deny);
         }
         in_order(|tier| matches!(tier, Tier::Baseline(_)), &mut verdicts);
         verdicts.fill_all(Verdict::Allow);
         Program(verdicts.strips())
-    }
-}
-
-fn side(policy: &Policy, direction: Direction) -> &Side {
-    match direction {
-        Direction::Ingress => &policy.ingress,
-        Direction::Egress => &policy.egress,
     }
 }
 

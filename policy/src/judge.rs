@@ -6,7 +6,7 @@
 
 use crate::identity::Identity;
 use crate::peer::{Remote, Who};
-use crate::policy::{Action, Origin, Policy, Rule, Side, Tier};
+use crate::policy::{Action, Origin, Policy, Rule, Tier};
 use crate::ports::Traffic;
 
 /// Which way, said from the pod that is judged.
@@ -109,7 +109,7 @@ impl Asked<'_> {
     /// The first rule that matches decides.
     fn in_order<'a>(&self, mut policies: impl Iterator<Item = &'a Policy>) -> Option<Decision<'a>> {
         let (policy, rule) = policies.find_map(|policy| {
-            let mut rules = self.side(policy).rules.iter();
+            let mut rules = policy.side(self.direction).rules.iter();
             Some((policy, rules.find(|rule| self.matches(rule))?))
         })?;
         let verdict = match rule.action {
@@ -124,7 +124,7 @@ impl Asked<'_> {
     fn in_namespaces<'a>(&self, policies: Vec<&'a Policy>) -> Option<Decision<'a>> {
         for (action, verdict) in [(Action::Deny, Verdict::Deny), (Action::Accept, Verdict::Allow)] {
             let found = policies.iter().find_map(|policy| {
-                let mut rules = self.side(policy).rules.iter();
+                let mut rules = policy.side(self.direction).rules.iter();
                 let rule = rules.find(|rule| rule.action == action && self.matches(rule))?;
                 Some(Reason::Rule(&policy.origin, rule))
             });
@@ -132,19 +132,14 @@ impl Asked<'_> {
                 return Some(Decision { verdict, reason });
             }
         }
-        let isolating = policies.iter().filter(|policy| self.side(policy).isolates);
+        let isolating = policies
+            .iter()
+            .filter(|policy| policy.side(self.direction).isolates);
         let isolating: Vec<_> = isolating.map(|policy| &policy.origin).collect();
         (!isolating.is_empty()).then_some(Decision {
             verdict: Verdict::Deny,
             reason: Reason::Isolated(isolating),
         })
-    }
-
-    fn side<'a>(&self, policy: &'a Policy) -> &'a Side {
-        match self.direction {
-            Direction::Ingress => &policy.ingress,
-            Direction::Egress => &policy.egress,
-        }
     }
 
     fn matches(&self, rule: &Rule) -> bool {

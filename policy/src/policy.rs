@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::judge::Direction;
 use crate::peer::{Doubt, Peers, PodPeer};
 use crate::ports::Ports;
 
@@ -53,6 +54,16 @@ pub enum Action {
     Deny,
     /// The rest of the tier is skipped.
     Pass,
+}
+
+impl Policy {
+    /// What it says of a direction.
+    pub fn side(&self, direction: Direction) -> &Side {
+        match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
+        }
+    }
 }
 
 impl Action {
