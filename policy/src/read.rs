@@ -87,6 +87,27 @@ impl Reader {
         Ok(network)
     }
 
+    /// Each of a list; what means nothing is noted of all of them.
+    fn networks(&mut self, field: &str, texts: &[String]) -> Result<Vec<Block>, Nonsense> {
+        let numbered = texts.iter().enumerate();
+        let blocks = numbered.map(|(number, text)| {
+            let network = self.network(&format!("{field}[{number}]"), text)?;
+            Ok(Block {
+                network,
+                except: Vec::new(),
+            })
+        });
+        let blocks: Vec<_> = blocks.collect();
+        blocks.into_iter().collect()
+    }
+
+    fn port(&mut self, field: &str, number: i32) -> Result<u16, Nonsense> {
+        match u16::try_from(number) {
+            Ok(number) if number > 0 => Ok(number),
+            _ => Err(self.note(field, format!("{number} is no port, which are 1 to 65535"))),
+        }
+    }
+
     fn block(&mut self, field: &str, cidr: &str, except: &[String]) -> Result<Block, Nonsense> {
         let network = self.network(&format!("{field}.cidr"), cidr)?;
         let mut excepted = Vec::new();

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{Nonsense, Read, Reader, all_or_known};
 use crate::dns_name::NamePattern;
-use crate::peer::{Block, Namespaces, Peer, PodPeer};
+use crate::peer::{Namespaces, Peer, PodPeer};
 use crate::policy::{Action, Policy, Rule, Side, Tier};
 use crate::ports::{PortMatch, Ports, Protocol};
 use crate::selector::Selector;
@@ -183,16 +183,8 @@ fn egress_peer(
         return Ok(Peer::Nodes(node_selector(reader, field, selector)?));
     }
     if let Some(networks) = networks {
-        let numbered = networks.iter().enumerate();
-        let blocks = numbered.map(|(number, text)| {
-            let network = reader.network(&format!("{field}.networks[{number}]"), text)?;
-            Ok(Block {
-                network,
-                except: Vec::new(),
-            })
-        });
-        let blocks: Vec<_> = blocks.collect();
-        return blocks.into_iter().collect::<Result<_, _>>().map(Peer::Networks);
+        let blocks = reader.networks(&format!("{field}.networks"), networks)?;
+        return Ok(Peer::Networks(blocks));
     }
     if let Some(names) = domain_names {
         let field = format!("{field}.domainNames");
@@ -254,13 +246,7 @@ fn port(
         return Ok(PortMatch::Protocol(protocol));
     };
     let field = format!("{field}.destinationPort");
-    let mut number = |part: &str, number: i32| match u16::try_from(number) {
-        Ok(number) if number > 0 => Ok(number),
-        _ => Err(reader.note(
-            &format!("{field}.{part}"),
-            format!("{number} is no port, which are 1 to 65535"),
-        )),
-    };
+    let mut number = |part: &str, number| reader.port(&format!("{field}.{part}"), number);
     match port {
         ClusterPort {
             number: one,

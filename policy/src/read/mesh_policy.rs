@@ -42,14 +42,7 @@ impl NetworkSets {
             let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
             let name = object.metadata.name.as_deref().unwrap_or_default();
             let mut reader = Reader::new("NetworkSet", namespace, name);
-            let networks = object.spec.cidrs.iter().enumerate().map(|(number, text)| {
-                let network = reader.network(&format!("spec.cidrs[{number}]"), text)?;
-                Ok(Block {
-                    network,
-                    except: Vec::new(),
-                })
-            });
-            let networks: Vec<Result<_, Nonsense>> = networks.collect();
+            let networks = reader.networks("spec.cidrs", &object.spec.cidrs);
             let names = object.spec.dns_names.iter().enumerate().map(|(number, text)| {
                 NamePattern::parse(text)
                     .map_err(|error| reader.note(&format!("spec.dnsNames[{number}]"), error))
@@ -58,10 +51,7 @@ impl NetworkSets {
             all.sets.push(Set {
                 namespace: namespace.to_owned(),
                 labels: object.metadata.labels.clone().unwrap_or_default(),
-                networks: networks
-                    .into_iter()
-                    .collect::<Result<_, _>>()
-                    .map_err(|Nonsense| ()),
+                networks: networks.map_err(|Nonsense| ()),
                 names: names.into_iter().collect::<Result<_, _>>().map_err(|Nonsense| ()),
             });
             all.problems.extend(reader.problems);

@@ -182,10 +182,7 @@ fn port(reader: &mut Reader, field: &str, port: &NetworkPolicyPort) -> Result<Po
             format!("{name:?} is none of TCP, UDP, SCTP"),
         ));
     };
-    let mut number = |field: String, number: i32| match u16::try_from(number) {
-        Ok(number) if number > 0 => Ok(number),
-        _ => Err(reader.note(&field, format!("{number} is no port, which are 1 to 65535"))),
-    };
+    let mut number = |field: String, number| reader.port(&field, number);
     match (&port.port, port.end_port) {
         (None, None) => Ok(PortMatch::Protocol(protocol)),
         (Some(IntOrString::Int(first)), None) => {
