@@ -76,12 +76,17 @@ struct SkBuffHead {
     ifindex: u32,
 }
 
-/// Runs a TC program on a packet as if it had been received on the device `ifindex` of this network
-/// namespace.
-pub(crate) fn dry_run(program: BorrowedFd<'_>, packet: &[u8], ifindex: u32) -> io::Result<DryRun> {
+/// Runs a TC program on a packet at the device `ifindex` of this network namespace, to which it came by the device
+/// `received_on`; 0 for one that the host itself made.
+pub(crate) fn dry_run(
+    program: BorrowedFd<'_>,
+    packet: &[u8],
+    ifindex: u32,
+    received_on: u32,
+) -> io::Result<DryRun> {
     let mut out = vec![0u8; packet.len() + HEADROOM];
     let context = SkBuffHead {
-        ingress_ifindex: ifindex,
+        ingress_ifindex: received_on,
         ifindex,
         ..SkBuffHead::default()
     };

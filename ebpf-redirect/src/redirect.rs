@@ -17,8 +17,8 @@ use aya::{
     programs::{ProgramError, SchedClassifier},
 };
 use hauberk_abi::{
-    ABI_VERSION, Config, Count, Counter, Device, DropReason, Flow, FlowKey, IpcacheEntry, Lane, MAX_SLOTS,
-    Peer, Pod, PodAddress, VerdictKey,
+    ABI_VERSION, Config, Connection, Count, Counter, Device, DropReason, Flow, FlowKey, IpcacheEntry, Lane,
+    MAX_SLOTS, Peer, Pod, PodAddress, PortKey, VerdictKey,
 };
 
 use crate::{Hook, QueueCell, address::Prefix, bpf, requirements};
@@ -198,9 +198,28 @@ impl Redirect {
         self.maps.lane_cookies.sync(desired)
     }
 
-    /// Policy verdicts (`VERDICT_*`).
+    /// Policy verdicts: `VERDICT_*`, or numbers of programs that [`Redirect::sync_ports`] has put in.
     pub fn sync_verdicts(&mut self, desired: &BTreeMap<VerdictKey, u32>) -> Result<Synced, RedirectError> {
         self.maps.verdicts.sync(desired)
+    }
+
+    /// Verdicts (`VERDICT_*`) of programs by prefixes of ports: keys with the length of their prefix in bits,
+    /// [`hauberk_abi::PORT_PREFIX`] and more.
+    pub fn sync_ports(&mut self, desired: &BTreeMap<(PortKey, u8), u32>) -> Result<Synced, RedirectError> {
+        self.maps.ports.sync(desired)
+    }
+
+    /// Connections that were let through, for diagnosis and tests.
+    pub fn connections(&self) -> Result<BTreeMap<FlowKey, Connection>, RedirectError> {
+        self.maps.connections.entries()
+    }
+
+    /// Replaces the connections that were let through. The programs go on learning.
+    pub fn sync_connections(
+        &mut self,
+        desired: &BTreeMap<FlowKey, Connection>,
+    ) -> Result<Synced, RedirectError> {
+        self.maps.connections.sync(desired)
     }
 
     /// Flows that may skip the host's stack now, for diagnosis and tests.
@@ -260,11 +279,17 @@ impl Redirect {
         QueueCell::new(Arc::clone(&self.maps.queues), slot)
     }
 
-    /// Runs a program on a packet that goes nowhere, as if it had been received on the device `ifindex`
-    /// (`BPF_PROG_TEST_RUN`). It counts, and changes maps, as with a real packet.
-    pub fn dry_run(&self, hook: Hook, packet: &[u8], ifindex: u32) -> io::Result<bpf::DryRun> {
+    /// Runs a program on a packet that goes nowhere (`BPF_PROG_TEST_RUN`): at the device `ifindex`, to which it came by the
+    /// device `received_on`; 0 for one that the host itself made. It counts, and changes maps, as with a real packet.
+    pub fn dry_run(
+        &self,
+        hook: Hook,
+        packet: &[u8],
+        ifindex: u32,
+        received_on: u32,
+    ) -> io::Result<bpf::DryRun> {
         let program = self.attachments.program(hook).fd().map_err(io::Error::other)?;
-        bpf::dry_run(std::os::fd::AsFd::as_fd(program), packet, ifindex)
+        bpf::dry_run(std::os::fd::AsFd::as_fd(program), packet, ifindex, received_on)
     }
 
     /// Takes away the programs and pins of other ABI versions, once this one's stand in front of them and

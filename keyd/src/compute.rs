@@ -34,6 +34,9 @@ pub use follow::{AddressChanges, Follower, address_changes};
 /// The reason of a manifest that cannot be read.
 pub const BAD_MANIFEST: &str = "BadManifest";
 
+/// The set of all pods until policies are compiled here; it lets everything through.
+const OPEN: u32 = 1;
+
 /// UDP port of control messages, on node addresses inside the tunnel.
 pub const CONTROL_PORT: u16 = 23399;
 
@@ -334,6 +337,7 @@ pub fn compute_and_follow(
         peers,
         pods: addresses.pods,
         pod_addresses: addresses.pod_addresses,
+        verdicts: open(),
         want,
         tunnel,
         lane_peers,
@@ -363,6 +367,15 @@ pub fn compute_and_follow(
     forget_what_is_gone(&claims, want, memory);
     let follower = Follower::new(snapshot, &claims, local, addresses.remote, &desired);
     Ok((desired, follower))
+}
+
+fn open() -> BTreeMap<abi::VerdictKey, u32> {
+    let keys = [abi::DIR_INGRESS, abi::DIR_EGRESS].map(|direction| abi::VerdictKey {
+        set: OPEN,
+        remote: abi::IDENTITY_ANY,
+        direction,
+    });
+    keys.map(|key| (key, abi::VERDICT_ALLOW)).into()
 }
 
 /// A setting that is quietly ignored would be taken for one that is in force.

@@ -11,7 +11,7 @@ mod flow_hash;
 pub use flow_hash::{STAMP_TUNNEL, flow_stamp, session_slot, symmetric_flow_hash};
 
 /// Raised with every change of a layout or a meaning; pinned maps of another version are not re-used.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// An IPv6 address, or an IPv4 address mapped into ::ffff:0:0/96, in network byte order.
 pub type Addr = [u8; 16];
@@ -35,6 +35,8 @@ pub struct Config {
 pub const CONFIG_ENFORCE: u32 = 1 << 0;
 /// A covered address that belongs to no known peer is dropped, not sent in clear.
 pub const CONFIG_DROP_UNKNOWN: u32 = 1 << 1;
+/// What policy denies is counted and let through all the same.
+pub const CONFIG_AUDIT: u32 = 1 << 2;
 
 /// Key data of the LPM maps `COVERED` (value: u32, 1) and `IPCACHE` (value: [`IpcacheEntry`]).
 /// Prefix lengths count from the 128-bit form: an IPv4 /24 is 120.
@@ -46,7 +48,7 @@ pub type LpmAddr = Addr;
 pub struct IpcacheEntry {
     /// Key of `PEERS`, or [`NO_PEER`].
     pub peer: u32,
-    /// Identity number, local to this node; 0 is unknown.
+    /// Identity number, local to this node; [`IDENTITY_OUTSIDE`] for what is nobody's.
     pub identity: u32,
     /// `IP_*` bits.
     pub flags: u32,
@@ -126,11 +128,11 @@ pub const DEVICE_UPLINK: u16 = 1;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
-    /// Identity number of the pod, local to this node.
-    pub identity: u32,
-    /// Reserved, zero.
-    pub flags: u32,
+    /// Number of the set of policies that are about the pod, local to this node; [`SET_CLOSED`] denies everything.
+    pub set: u32,
 }
+/// A set without verdicts.
+pub const SET_CLOSED: u32 = 0;
 
 /// Key of `POD_ADDRESSES` (hash; value u32, 1): an address that a pod may use as its source.
 #[repr(C)]
@@ -142,30 +144,100 @@ pub struct PodAddress {
     pub addr: Addr,
 }
 
-/// Key of `VERDICTS` (hash; value u32, `VERDICT_*`). Looked up as given, then with port 0, then with
-/// proto 0 and port 0; nothing found is allow, for now.
+/// Key of `VERDICTS` (hash; value u32: [`VERDICT_DENY`], [`VERDICT_ALLOW`], or the number of a program in `PORTS`).
+/// Looked up as given, then with [`IDENTITY_ANY`]; nothing found is deny.
+///
+/// What a set and an identity stand for never changes under their number, so a verdict that was looked up once holds as
+/// long as the pod has that set and the remote that identity.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VerdictKey {
-    /// Identity of the pod of this node that is judged.
-    pub local: u32,
-    /// Identity of the other side; 0 where unknown.
+    /// Set of the pod of this node that is judged.
+    pub set: u32,
+    /// Identity of the other side.
     pub remote: u32,
-    /// Destination port, host byte order; 0 for protocols without.
-    pub port: u16,
-    /// IP protocol number.
-    pub proto: u8,
     /// `DIR_*`, said from the pod.
-    pub direction: u8,
+    pub direction: u32,
 }
 /// Into the pod.
-pub const DIR_INGRESS: u8 = 0;
+pub const DIR_INGRESS: u32 = 0;
 /// Out of the pod.
-pub const DIR_EGRESS: u8 = 1;
-/// Let through.
-pub const VERDICT_ALLOW: u32 = 0;
+pub const DIR_EGRESS: u32 = 1;
+/// Identity of addresses of which no prefix says anything.
+pub const IDENTITY_OUTSIDE: u32 = 0;
+/// In [`VerdictKey`]: every identity that has no entry of its own.
+pub const IDENTITY_ANY: u32 = u32::MAX;
 /// Drop, counted as `PolicyDenied`.
-pub const VERDICT_DENY: u32 = 1;
+pub const VERDICT_DENY: u32 = 0;
+/// Let through.
+pub const VERDICT_ALLOW: u32 = 1;
+/// Numbers of programs begin here.
+pub const FIRST_PROGRAM: u32 = 2;
+
+/// Key data of the LPM map `PORTS` (value: u32, `VERDICT_*`; nothing found is deny): a program's number, a `COLUMN_*` and
+/// a port, all in network byte order, and a zero.
+pub type PortKey = [u8; 8];
+/// Bits of a [`PortKey`] before the port.
+pub const PORT_PREFIX: u32 = 40;
+/// Ports of TCP.
+pub const COLUMN_TCP: u8 = 0;
+/// Ports of UDP.
+pub const COLUMN_UDP: u8 = 1;
+/// Ports of SCTP.
+pub const COLUMN_SCTP: u8 = 2;
+/// All protocols that have no ports; the port is 0.
+pub const COLUMN_OTHER: u8 = 3;
+
+/// The key of one port, or of the prefix of ports that begins with it.
+#[inline(always)]
+pub const fn port_key(program: u32, column: u8, port: u16) -> PortKey {
+    let [a, b, c, d] = program.to_be_bytes();
+    let [high, low] = port.to_be_bytes();
+    [a, b, c, d, column, high, low, 0]
+}
+
+/// Value of `CONNECTIONS` (LRU hash by [`FlowKey`], as packets come to the pod): a connection that was let through.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// The pod's set when it was judged last.
+    pub set: u32,
+    /// The other side's identity then.
+    pub remote: u32,
+    /// Until when it is one without a further packet, in seconds of `CLOCK_MONOTONIC_COARSE`.
+    pub expires_s: u32,
+    /// `CONNECTION_*` bits.
+    pub flags: u32,
+}
+/// The pod opened it; else the other side did.
+pub const CONNECTION_EGRESS: u32 = 1 << 0;
+/// A socket of this node opened it (a probe of the kubelet's), about which policy has no say.
+pub const CONNECTION_OF_HOST: u32 = 1 << 1;
+/// The side that did not open it has answered.
+pub const CONNECTION_REPLIED: u32 = 1 << 2;
+/// The pod said that it sends no more.
+pub const CONNECTION_POD_DONE: u32 = 1 << 3;
+/// The other side said so.
+pub const CONNECTION_REMOTE_DONE: u32 = 1 << 4;
+/// Either side broke it off.
+pub const CONNECTION_RESET: u32 = 1 << 5;
+/// Policy denies it, and it is there because of [`CONFIG_AUDIT`] only.
+pub const CONNECTION_AUDITED: u32 = 1 << 6;
+
+/// Key of `FRAGMENTS` (LRU hash; value u32: until when, as [`Connection::expires_s`]): a datagram whose first fragment was
+/// let through.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FragmentKey {
+    /// Source address.
+    pub src: Addr,
+    /// Destination address.
+    pub dst: Addr,
+    /// IPv4: 16 bits. Network byte order.
+    pub id: u32,
+    /// `DIR_*`, said from the pod that was asked about.
+    pub direction: u32,
+}
 
 /// Key of `FLOWS` (LRU hash): a flow as its packets are delivered to a pod of this node.
 #[repr(C)]
@@ -251,6 +323,8 @@ numbered! {
     NoDevice = 9 "NoDevice",
     /// The device by which the packet would leave is not known.
     UnknownDevice = 10 "UnknownDevice",
+    /// A fragment of a datagram whose first one was not let through, or not seen.
+    UnknownFragment = 11 "UnknownFragment",
 }
 numbered! {
     /// What the programs let through.
@@ -273,6 +347,8 @@ numbered! {
     TunnelToStack = 7 "tunnel_to_stack",
     /// Delivered by `from_pod` straight to a pod of this node.
     LocalShortcut = 8 "local_shortcut",
+    /// Denied by policy, and let through because it is only audited.
+    WouldDeny = 9 "would_deny",
 }
 
 const _: () = {
@@ -282,14 +358,16 @@ const _: () = {
     assert!(size_of::<Lane>() == 8);
     assert!(size_of::<Queue>() == 128);
     assert!(size_of::<Device>() == 8);
-    assert!(size_of::<Pod>() == 8);
+    assert!(size_of::<Pod>() == 4);
     assert!(size_of::<PodAddress>() == 20);
     assert!(size_of::<VerdictKey>() == 12);
     assert!(size_of::<FlowKey>() == 40);
     assert!(size_of::<Flow>() == 20);
+    assert!(size_of::<Connection>() == 16);
+    assert!(size_of::<FragmentKey>() == 40);
     assert!(size_of::<Count>() == 16);
-    assert!(DropReason::ALL.len() == 11);
-    assert!(Counter::ALL.len() == 9);
+    assert!(DropReason::ALL.len() == 12);
+    assert!(Counter::ALL.len() == 10);
 };
 
 #[cfg(feature = "user")]
@@ -309,5 +387,7 @@ mod user {
     unsafe impl aya::Pod for VerdictKey {}
     unsafe impl aya::Pod for FlowKey {}
     unsafe impl aya::Pod for Flow {}
+    unsafe impl aya::Pod for Connection {}
+    unsafe impl aya::Pod for FragmentKey {}
     unsafe impl aya::Pod for Count {}
 }

@@ -4,10 +4,9 @@
 //! behind it: the stamp carries the hash of what was seen. Only `to_pod` records proof, for the direction
 //! in which packets come to the pod; what the pod answers is the same flow reversed.
 
-use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use hauberk_abi::{FLOW_PROOF_SECONDS, Flow, FlowKey};
 
-use crate::maps::FLOWS;
+use crate::{clock::now_s, maps::FLOWS};
 
 /// Nothing is lost when a proof is not stored: the flow passes the stack.
 #[inline(always)]
@@ -38,10 +37,4 @@ pub fn proven(key: &FlowKey) -> Option<Flow> {
 pub fn doubt(key: &FlowKey) {
     // Nothing to do when there was none.
     let _ = FLOWS.remove(key);
-}
-
-#[inline(always)]
-fn now_s() -> u32 {
-    // SAFETY: the helper has no arguments.
-    (unsafe { bpf_ktime_get_coarse_ns() } / 1_000_000_000) as u32
 }

@@ -5,14 +5,17 @@
 //! catches what leaves.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use hauberk_abi::{CONFIG_ENFORCE, Counter, DIR_EGRESS, DropReason, IP_LOCAL_POD, IpcacheEntry, flow_stamp};
+use hauberk_abi::{
+    CONFIG_ENFORCE, Counter, DIR_EGRESS, DropReason, FlowKey, IDENTITY_OUTSIDE, IP_LOCAL_POD, IpcacheEntry,
+    flow_stamp,
+};
 
 use crate::{
     count, covered, flow, lane,
-    maps::{PODS, copied, flags, ipcache},
+    maps::{PODS, copied, flags, ipcache, scratch},
     neighbour,
     packet::{ETHERTYPE_ARP, Ip, Link, Transport},
-    policy,
+    policy::{self, Question},
     skb::{ETH_LEN, Skb},
     verdict::{NEXT, Verdict, finish},
 };
@@ -48,22 +51,33 @@ fn enforce(skb: Skb, flags: u32) -> Verdict {
     }
     let to = ipcache(&ip.dst);
     let pod = copied(&PODS, &ifindex).ok_or(DropReason::InternalError)?;
-    let remote_identity = to.map_or(0, |entry| entry.identity);
-    policy::check(pod.identity, remote_identity, DIR_EGRESS, &t)?;
-    deliver(skb, &ip, &t, to.as_ref(), flags)
+    let asked = Question {
+        set: pod.set,
+        remote: to.map_or(IDENTITY_OUTSIDE, |entry| entry.identity),
+        direction: DIR_EGRESS,
+        of_host: false,
+    };
+    let keys = scratch()?;
+    keys.connection = t.reversed_key(&ip);
+    policy::check(skb, &ip, &t, &asked, keys)?;
+    deliver(skb, &ip, &t, to.as_ref(), flags, &keys.connection)
 }
 
 #[inline(always)]
-fn deliver(skb: Skb, ip: &Ip, t: &Transport, to: Option<&IpcacheEntry>, flags: u32) -> Verdict {
+fn deliver(
+    skb: Skb,
+    ip: &Ip,
+    t: &Transport,
+    to: Option<&IpcacheEntry>,
+    flags: u32,
+    connection: &FlowKey,
+) -> Verdict {
     if let Some(entry) = to
         && entry.flags & IP_LOCAL_POD != 0
     {
         return deliver_locally(skb, ip, t, entry);
     }
-    if t.shortcut
-        && flow::proven(&t.reversed_key(ip)).is_some()
-        && covered::packet_is_covered(&ip.src, &ip.dst, to)
-    {
+    if t.shortcut && flow::proven(connection).is_some() && covered::packet_is_covered(&ip.src, &ip.dst, to) {
         if let Some(peer) = covered::peer_for(to, flags)? {
             let verdict = lane::redirect(skb, ETH_LEN, &peer, t.session_hash(ip))?;
             count::passed(skb, ETH_LEN, Counter::ToLaneFromPod);

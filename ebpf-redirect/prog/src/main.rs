@@ -9,9 +9,12 @@
 // For one instruction in `lane`; the build opens it on stable compilers too.
 #![feature(asm_experimental_arch)]
 
+mod clock;
+mod connection;
 mod count;
 mod covered;
 mod flow;
+mod fragment;
 mod from_pod;
 mod from_tunnel;
 mod lane;
@@ -19,6 +22,7 @@ mod maps;
 mod neighbour;
 mod packet;
 mod policy;
+mod related;
 mod skb;
 mod to_network;
 mod to_pod;

@@ -14,7 +14,7 @@ pub const IPPROTO_ICMP: u8 = 1;
 pub const IPPROTO_TCP: u8 = 6;
 pub const IPPROTO_UDP: u8 = 17;
 pub const IPPROTO_ICMPV6: u8 = 58;
-const IPPROTO_SCTP: u8 = 132;
+pub const IPPROTO_SCTP: u8 = 132;
 const IPPROTO_DCCP: u8 = 33;
 const IPPROTO_UDPLITE: u8 = 136;
 // IPv6 extension headers, RFC 8200 §4 and RFC 4302.
@@ -28,8 +28,15 @@ const EXT_MOBILITY: u8 = 135;
 /// Extension headers that are followed; RFC 8200 §4.1 knows seven kinds, most of them at most once.
 const MAX_EXTENSIONS: u32 = 8;
 
-/// TCP flags (RFC 9293 §3.1) of segments that open or close a connection.
-const TCP_FIN_SYN_RST: u8 = 0x07;
+// TCP flags, RFC 9293 §3.1.
+const TCP_FIN: u8 = 0x01;
+const TCP_SYN: u8 = 0x02;
+const TCP_RST: u8 = 0x04;
+const TCP_ACK: u8 = 0x10;
+// SCTP chunks, RFC 9260 §3.2.
+const SCTP_INIT: u8 = 1;
+const SCTP_ABORT: u8 = 6;
+const SCTP_SHUTDOWN_COMPLETE: u8 = 14;
 
 /// Where the IP header of a frame starts, and what it is.
 pub struct Link {
@@ -96,6 +103,8 @@ pub struct Ip {
     fragment: bool,
     /// IPv4: not the first fragment.
     later_fragment: bool,
+    /// IPv4: what its fragments have in common.
+    id: u16,
 }
 
 impl Ip {
@@ -124,6 +133,7 @@ impl Ip {
             behind: l3 + header_len,
             fragment: more_and_offset != 0,
             later_fragment: more_and_offset & 0x1fff != 0,
+            id: u16::from_ne_bytes([h[4], h[5]]),
         })
     }
 
@@ -141,14 +151,48 @@ impl Ip {
             behind: l3 + 40,
             fragment: false,
             later_fragment: false,
+            id: 0,
         })
     }
 }
 
 #[inline(always)]
-fn mapped(v4: [u8; 4]) -> Addr {
+fn tcp_step(flags: u8) -> Step {
+    match flags {
+        _ if flags & TCP_RST != 0 => Step::Reset,
+        _ if flags & (TCP_SYN | TCP_ACK) == TCP_SYN => Step::Open,
+        _ if flags & TCP_FIN != 0 => Step::Done,
+        _ => Step::Other,
+    }
+}
+
+/// Of its first chunk; an INIT is alone in its packet (RFC 9260 §6.10).
+#[inline(always)]
+fn sctp_step(chunk: u8) -> Step {
+    match chunk {
+        SCTP_INIT => Step::Open,
+        SCTP_ABORT | SCTP_SHUTDOWN_COMPLETE => Step::Reset,
+        _ => Step::Other,
+    }
+}
+
+#[inline(always)]
+pub fn mapped(v4: [u8; 4]) -> Addr {
     let [a, b, c, d] = v4;
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}
+
+/// What a packet means for its connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It asks for a new one: a SYN, an INIT, an echo request.
+    Open,
+    /// The sender's last, a FIN.
+    Done,
+    /// It ends the connection at once: an RST, an ABORT.
+    Reset,
+    /// Any other.
+    Other,
 }
 
 /// What lies behind the IP header.
@@ -161,7 +205,12 @@ pub struct Transport {
     pub dport: u16,
     /// ICMP type.
     pub icmp_type: u8,
+    pub step: Step,
     pub fragment: bool,
+    /// Not the first fragment: there is no header, and so neither ports nor a step.
+    pub later_fragment: bool,
+    /// What the fragments of one datagram have in common, network byte order.
+    pub fragment_id: u32,
     /// May be delivered past the host's stack once its flow is proven: TCP, UDP or echo with ports, whole,
     /// and neither opening nor closing a connection. Those that do always pass the stack, or the host's
     /// conntrack would never learn of them.
@@ -177,23 +226,24 @@ impl Transport {
             sport: 0,
             dport: 0,
             icmp_type: 0,
+            step: Step::Other,
             fragment: ip.fragment,
+            later_fragment: ip.later_fragment,
+            fragment_id: ip.id as u32,
             shortcut: false,
         };
-        let mut later_fragment = ip.later_fragment;
         if ip.v6 {
-            later_fragment = t.skip_extensions(skb)?;
+            t.skip_extensions(skb)?;
         }
-        if later_fragment {
-            return Ok(t);
+        if !t.later_fragment {
+            t.read_header(skb)?;
         }
-        t.read_ports(skb)?;
         Ok(t)
     }
 
-    /// Walks IPv6 extension headers; says whether this is a fragment other than the first.
+    /// Walks IPv6 extension headers, of a later fragment only those before the fragment's.
     #[inline(always)]
-    fn skip_extensions(&mut self, skb: Skb) -> Result<bool, DropReason> {
+    fn skip_extensions(&mut self, skb: Skb) -> Result<(), DropReason> {
         for _ in 0..MAX_EXTENSIONS {
             let len = match self.proto {
                 EXT_HOP_BY_HOP | EXT_ROUTING | EXT_DESTINATION | EXT_MOBILITY => {
@@ -207,15 +257,17 @@ impl Transport {
                     (len as u32 + 2) * 4
                 }
                 EXT_FRAGMENT => {
-                    let [next, _, high, low] = skb.load::<4>(self.offset)?;
+                    let [next, _, high, low, a, b, c, d] = skb.load::<8>(self.offset)?;
                     self.proto = next;
                     self.fragment = true;
+                    self.fragment_id = u32::from_ne_bytes([a, b, c, d]);
                     if u16::from_be_bytes([high, low]) & 0xfff8 != 0 {
-                        return Ok(true);
+                        self.later_fragment = true;
+                        return Ok(());
                     }
                     8
                 }
-                _ => return Ok(false),
+                _ => return Ok(()),
             };
             self.offset += len;
         }
@@ -224,30 +276,38 @@ impl Transport {
     }
 
     #[inline(always)]
-    fn read_ports(&mut self, skb: Skb) -> Result<(), DropReason> {
+    fn read_header(&mut self, skb: Skb) -> Result<(), DropReason> {
         match self.proto {
             IPPROTO_TCP | IPPROTO_UDP | IPPROTO_UDPLITE | IPPROTO_SCTP | IPPROTO_DCCP => {
                 let [a, b, c, d] = skb.load::<4>(self.offset)?;
                 self.sport = u16::from_ne_bytes([a, b]);
                 self.dport = u16::from_ne_bytes([c, d]);
-                self.shortcut = !self.fragment
-                    && match self.proto {
-                        IPPROTO_TCP => skb.load::<1>(self.offset + 13)?[0] & TCP_FIN_SYN_RST == 0,
-                        IPPROTO_UDP => true,
-                        _ => false,
-                    };
+                // A first fragment has to have these bytes too, or nobody could tell what it asks for (RFC 1858 §2).
+                match self.proto {
+                    IPPROTO_TCP => {
+                        let [flags] = skb.load::<1>(self.offset + 13)?;
+                        self.step = tcp_step(flags);
+                        self.shortcut = !self.fragment && flags & (TCP_FIN | TCP_SYN | TCP_RST) == 0;
+                    }
+                    IPPROTO_SCTP => self.step = sctp_step(skb.load::<1>(self.offset + 12)?[0]),
+                    IPPROTO_UDP => self.shortcut = !self.fragment,
+                    _ => {}
+                }
             }
             IPPROTO_ICMP | IPPROTO_ICMPV6 => {
                 let [kind, _, _, _, a, b] = skb.load::<6>(self.offset)?;
                 self.icmp_type = kind;
-                let echo = match self.proto {
-                    IPPROTO_ICMP => kind == 0 || kind == 8,
-                    _ => kind == 128 || kind == 129,
+                let (request, answer) = match self.proto {
+                    IPPROTO_ICMP => (kind == 8, kind == 0),
+                    _ => (kind == 128, kind == 129),
                 };
-                if echo {
+                if request || answer {
                     self.sport = u16::from_ne_bytes([a, b]);
                     self.dport = self.sport;
                     self.shortcut = !self.fragment;
+                }
+                if request {
+                    self.step = Step::Open;
                 }
             }
             _ => {}

@@ -93,10 +93,17 @@ impl Skb {
     #[inline(always)]
     pub fn load<const N: usize>(self, offset: u32) -> Result<[u8; N], DropReason> {
         let mut bytes = [0u8; N];
+        self.load_into(offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The same, to where they shall be: spares the stack a copy.
+    #[inline(always)]
+    pub fn load_into<const N: usize>(self, offset: u32, bytes: &mut [u8; N]) -> Result<(), DropReason> {
         // SAFETY: the destination is N writable bytes; the helper checks the packet's bounds.
         let code = unsafe { bpf_skb_load_bytes(self.0.cast(), offset, bytes.as_mut_ptr().cast(), N as u32) };
         if code == 0 {
-            Ok(bytes)
+            Ok(())
         } else {
             Err(DropReason::Malformed)
         }

@@ -5,16 +5,16 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use hauberk_abi::{
-    CONFIG_DROP_UNKNOWN, CONFIG_ENFORCE, DIR_INGRESS, DropReason, IP_LOCAL_POD, IP_SELF, IpcacheEntry,
-    NO_PEER, PHASE_STRICT, STAMP_TUNNEL, flow_stamp,
+    CONFIG_DROP_UNKNOWN, CONFIG_ENFORCE, DIR_INGRESS, DropReason, IDENTITY_OUTSIDE, IP_LOCAL_POD, IP_SELF,
+    IpcacheEntry, NO_PEER, PHASE_STRICT, STAMP_TUNNEL, flow_stamp,
 };
 
 use crate::{
     covered, flow,
-    maps::{PEERS, PODS, copied, flags, ipcache, is_covered},
+    maps::{PEERS, PODS, copied, flags, ipcache, is_covered, scratch},
     neighbour,
     packet::{Ip, Link, Transport},
-    policy,
+    policy::{self, Question},
     skb::{ETH_LEN, Skb},
     verdict::{NEXT, Verdict, finish},
 };
@@ -48,13 +48,22 @@ fn judge(skb: Skb) -> Verdict {
     }
     let ifindex = skb.ifindex();
     let pod = copied(&PODS, &ifindex).ok_or(DropReason::InternalError)?;
-    let remote_identity = from.map_or(0, |entry| entry.identity);
-    policy::check(pod.identity, remote_identity, DIR_INGRESS, &t)?;
+    let asked = Question {
+        set: pod.set,
+        remote: from.map_or(IDENTITY_OUTSIDE, |entry| entry.identity),
+        direction: DIR_INGRESS,
+        // The node reaches its own pods, as the kubelet's probes do. What it only forwards is not its own, even with
+        // its address.
+        of_host: !skb.was_received(),
+    };
+    let keys = scratch()?;
+    keys.connection = t.flow_key(&ip);
+    policy::check(skb, &ip, &t, &asked, keys)?;
     if t.shortcut {
-        let key = t.flow_key(&ip);
-        if stamp & !STAMP_TUNNEL == flow_stamp(&key) {
+        let key = &keys.connection;
+        if stamp & !STAMP_TUNNEL == flow_stamp(key) {
             let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5] = skb.load::<12>(0)?;
-            flow::prove(&key, ifindex, [d0, d1, d2, d3, d4, d5], [s0, s1, s2, s3, s4, s5]);
+            flow::prove(key, ifindex, [d0, d1, d2, d3, d4, d5], [s0, s1, s2, s3, s4, s5]);
         }
     }
     Ok(NEXT)

@@ -14,11 +14,12 @@ use aya::{
     sys::SyscallError,
 };
 use hauberk_abi::{
-    Addr, Config, Count, Device, Flow, FlowKey, IpcacheEntry, Lane, Peer, Pod, PodAddress, VerdictKey,
+    Addr, Config, Connection, Count, Device, Flow, FlowKey, IpcacheEntry, Lane, Peer, Pod, PodAddress,
+    PortKey, VerdictKey,
 };
 
 use super::{RedirectError, Synced};
-use crate::{address::Prefix, queue::Mapping};
+use crate::queue::Mapping;
 
 /// All maps by their names in the kernel.
 pub(super) struct Maps {
@@ -32,6 +33,8 @@ pub(super) struct Maps {
     pub(super) pod_addresses: Table<HashMap<MapData, PodAddress, u32>>,
     pub(super) lane_cookies: Table<HashMap<MapData, u64, u32>>,
     pub(super) verdicts: Table<HashMap<MapData, VerdictKey, u32>>,
+    pub(super) ports: Table<LpmTrie<MapData, PortKey, u32>>,
+    pub(super) connections: Table<HashMap<MapData, FlowKey, Connection>>,
     pub(super) flows: Table<HashMap<MapData, FlowKey, Flow>>,
     pub(super) drops: PerCpuArray<MapData, Count>,
     pub(super) counters: PerCpuArray<MapData, Count>,
@@ -58,6 +61,8 @@ impl Maps {
             pod_addresses: table(ebpf, "POD_ADDRESSES")?,
             lane_cookies: table(ebpf, "LANE_COOKIES")?,
             verdicts: table(ebpf, "VERDICTS")?,
+            ports: table(ebpf, "PORTS")?,
+            connections: table(ebpf, "CONNECTIONS")?,
             flows: table(ebpf, "FLOWS")?,
             drops: plain(ebpf, "DROPS")?,
             counters: plain(ebpf, "COUNTERS")?,
@@ -146,19 +151,19 @@ impl<K: Plain + Ord, V: Plain> Entries<K, V> for HashMap<MapData, K, V> {
     }
 }
 
-impl<V: Plain> Entries<Prefix, V> for LpmTrie<MapData, Addr, V> {
-    fn entries(&self) -> Result<BTreeMap<Prefix, V>, MapError> {
+impl<D: Plain + Ord, V: Plain> Entries<(D, u8), V> for LpmTrie<MapData, D, V> {
+    fn entries(&self) -> Result<BTreeMap<(D, u8), V>, MapError> {
         self.iter()
             .map(|entry| entry.map(|(key, value)| ((key.data(), key.prefix_len() as u8), value)))
             .collect()
     }
 
-    fn put(&mut self, (addr, length): &Prefix, value: &V) -> Result<(), MapError> {
-        self.insert(&Key::new(u32::from(*length), *addr), value, 0)
+    fn put(&mut self, (data, length): &(D, u8), value: &V) -> Result<(), MapError> {
+        self.insert(&Key::new(u32::from(*length), *data), value, 0)
     }
 
-    fn delete(&mut self, (addr, length): &Prefix) -> Result<(), MapError> {
-        self.remove(&Key::new(u32::from(*length), *addr))
+    fn delete(&mut self, (data, length): &(D, u8)) -> Result<(), MapError> {
+        self.remove(&Key::new(u32::from(*length), *data))
     }
 }
 

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hauberk_ebpf_redirect::{
     Hook, Redirect, RedirectError, Synced,
-    abi::{Counter, IpcacheEntry, Lane, MAX_SLOTS, PHASE_STRICT, Peer, PodAddress, VERDICT_DENY, VerdictKey},
+    abi::{
+        COLUMN_TCP, Counter, DIR_EGRESS, FIRST_PROGRAM, IpcacheEntry, Lane, MAX_SLOTS, PHASE_STRICT, Peer,
+        PodAddress, VERDICT_ALLOW, VERDICT_DENY, VerdictKey, port_key,
+    },
     address::Prefix,
 };
 
@@ -90,17 +93,17 @@ fn every_map_is_kept_in_step() {
         synced(0, 1, 1)
     );
     let key = VerdictKey {
-        local: 1,
+        set: 1,
         remote: 2,
-        port: 80,
-        proto: 6,
-        direction: 1,
+        direction: DIR_EGRESS,
     };
     assert_eq!(
         r.sync_verdicts(&BTreeMap::from([(key, VERDICT_DENY)]))
             .expect("synced"),
         synced(1, 0, 0)
     );
+    let ports = [((port_key(FIRST_PROGRAM, COLUMN_TCP, 80), 56), VERDICT_ALLOW)];
+    assert_eq!(r.sync_ports(&ports.into()).expect("synced"), synced(1, 0, 0));
     assert_eq!(
         r.sync_devices(&BTreeMap::from([(3, Default::default())]))
             .expect("synced"),

@@ -11,6 +11,7 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const ICMP: u8 = 1;
 pub const ICMPV6: u8 = 58;
+pub const SCTP: u8 = 132;
 
 pub const ACK: u8 = 0x10;
 pub const SYN: u8 = 0x02;
@@ -31,6 +32,8 @@ pub struct Frame {
     extensions: Vec<(u8, Vec<u8>)>,
     /// IPv4 flags and fragment offset.
     fragment: u16,
+    /// What the fragments of one datagram have in common.
+    id: u16,
 }
 
 impl Frame {
@@ -43,6 +46,7 @@ impl Frame {
             transport,
             extensions: Vec::new(),
             fragment: 0,
+            id: 1,
         }
     }
 
@@ -63,6 +67,16 @@ impl Frame {
         Self::new(src, dst, UDP, header)
     }
 
+    /// With one chunk.
+    pub fn sctp(src: &str, dst: &str, sport: u16, dport: u16, chunk: u8) -> Self {
+        let mut packet = vec![0; 16];
+        packet[..2].copy_from_slice(&sport.to_be_bytes());
+        packet[2..4].copy_from_slice(&dport.to_be_bytes());
+        packet[12] = chunk;
+        packet[15] = 4;
+        Self::new(src, dst, SCTP, packet)
+    }
+
     /// ICMP or ICMPv6 by the addresses.
     pub fn icmp(src: &str, dst: &str, kind: u8, rest: &[u8]) -> Self {
         let proto = if src.contains(':') { ICMPV6 } else { ICMP };
@@ -77,6 +91,17 @@ impl Frame {
         self
     }
 
+    /// Of either family, with the number that it shares with the others of its datagram.
+    pub fn fragment_of(mut self, id: u16, offset: u16, more: bool) -> Self {
+        self.id = id;
+        if self.src.is_ipv4() {
+            return self.fragment(offset, more);
+        }
+        let place = (offset | u16::from(more)).to_be_bytes();
+        let id = u32::from(id).to_be_bytes();
+        self.extension(44, &[&[0, 0], &place[..], &id].concat())
+    }
+
     pub fn extension(mut self, kind: u8, bytes: &[u8]) -> Self {
         self.extensions.push((kind, bytes.to_vec()));
         self
@@ -89,7 +114,7 @@ impl Frame {
                 let mut bytes = vec![0x45, 0, 0, 0];
                 let total = 20 + self.transport.len() as u16;
                 bytes[2..4].copy_from_slice(&total.to_be_bytes());
-                bytes.extend([0, 1]);
+                bytes.extend(self.id.to_be_bytes());
                 bytes.extend(self.fragment.to_be_bytes());
                 bytes.extend([64, self.proto, 0, 0]);
                 bytes.extend(src.octets());

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use hauberk_ebpf_redirect::{
     Hook,
     abi::{
-        CONFIG_DROP_UNKNOWN, CONFIG_ENFORCE, Counter, DIR_EGRESS, DropReason, FLOW_PROOF_SECONDS, Flow,
-        FlowKey, IP_LOCAL_POD, IpcacheEntry, PHASE_READY, PHASE_SENDING, Peer, Pod, PodAddress,
-        VERDICT_ALLOW, VERDICT_DENY, VerdictKey,
+        CONFIG_DROP_UNKNOWN, CONFIG_ENFORCE, Counter, DIR_EGRESS, DIR_INGRESS, DropReason,
+        FLOW_PROOF_SECONDS, Flow, FlowKey, IDENTITY_ANY, IP_LOCAL_POD, IpcacheEntry, PHASE_READY,
+        PHASE_SENDING, Peer, Pod, PodAddress, VERDICT_ALLOW, VerdictKey,
     },
+    address::Prefix,
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -19,8 +20,11 @@ use crate::{
 };
 
 const PEER: u32 = 7;
-const OWN: u32 = 40;
-const SECOND: u32 = 41;
+pub const OWN: u32 = 40;
+pub const SECOND: u32 = 41;
+/// Sets of policies of the pod and of the second one.
+pub const SET: u32 = 50;
+pub const SECOND_SET: u32 = 51;
 
 /// A pod with 10.77.1.2 and fd77:1::2, a second one with .3, and a peer with 10.77.2.0/24 and fd77:2::/64.
 pub struct PodSandbox {
@@ -29,17 +33,13 @@ pub struct PodSandbox {
     pub second: u32,
 }
 
-pub fn pod(phase: u32, flags: u32) -> PodSandbox {
-    let mut s = Sandbox::new();
-    let (pod, second) = (s.device(), s.device());
-    s.flags(flags);
-    s.redirect.sync_covered(&covered()).expect("COVERED");
+fn entries(pod: u32, second: u32, identity_of_second: u32) -> BTreeMap<Prefix, IpcacheEntry> {
     let mut entries = ipcache();
     for (prefix, identity, ifindex) in [
         ("10.77.1.2/32", OWN, pod),
         ("fd77:1::2/128", OWN, pod),
-        ("10.77.1.3/32", SECOND, second),
-        ("fd77:1::3/128", SECOND, second),
+        ("10.77.1.3/32", identity_of_second, second),
+        ("fd77:1::3/128", identity_of_second, second),
     ] {
         entries.insert(
             net(prefix),
@@ -51,27 +51,24 @@ pub fn pod(phase: u32, flags: u32) -> PodSandbox {
             },
         );
     }
+    entries
+}
+
+pub fn pod(phase: u32, flags: u32) -> PodSandbox {
+    let mut s = Sandbox::new();
+    let (pod, second) = (s.device(), s.device());
+    s.flags(flags);
+    s.redirect.sync_covered(&covered()).expect("COVERED");
+    let entries = entries(pod, second, SECOND);
     s.redirect.sync_ipcache(&entries).expect("IPCACHE");
     s.redirect
         .sync_peers(&BTreeMap::from([(PEER, peer(phase))]))
         .expect("PEERS");
     s.redirect.sync_lanes(&lanes()).expect("LANES");
-    let pods = [
-        (
-            pod,
-            Pod {
-                identity: OWN,
-                flags: 0,
-            },
-        ),
-        (
-            second,
-            Pod {
-                identity: SECOND,
-                flags: 0,
-            },
-        ),
-    ];
+    s.redirect
+        .sync_verdicts(&verdicts(&[SET, SECOND_SET], VERDICT_ALLOW))
+        .expect("VERDICTS");
+    let pods = [(pod, Pod { set: SET }), (second, Pod { set: SECOND_SET })];
     s.redirect.sync_pods(&pods.into()).expect("PODS");
     let own = |ifindex, text: &str| PodAddress {
         ifindex,
@@ -92,7 +89,27 @@ pub fn pod(phase: u32, flags: u32) -> PodSandbox {
 }
 
 impl PodSandbox {
-    fn send(&self, frame: &Frame) -> Outcome {
+    /// Gives the second pod's addresses another identity.
+    pub fn rename_second(&mut self, identity: u32) {
+        let entries = entries(self.pod, self.second, identity);
+        self.s.redirect.sync_ipcache(&entries).expect("IPCACHE");
+    }
+}
+
+/// One verdict for all of some sets, whoever the other side is.
+pub fn verdicts(sets: &[u32], verdict: u32) -> BTreeMap<VerdictKey, u32> {
+    let keys = sets.iter().flat_map(|&set| {
+        [DIR_INGRESS, DIR_EGRESS].map(|direction| VerdictKey {
+            set,
+            remote: IDENTITY_ANY,
+            direction,
+        })
+    });
+    keys.map(|key| (key, verdict)).collect()
+}
+
+impl PodSandbox {
+    pub fn send(&self, frame: &Frame) -> Outcome {
         self.s.run(Hook::FromPod, &frame.ethernet(), self.pod)
     }
 
@@ -116,7 +133,7 @@ impl PodSandbox {
 }
 
 /// The programs' clock. The fine one is ahead of it by up to a tick, and a proof from the future is none.
-fn now_s() -> u32 {
+pub fn now_s() -> u32 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock");
     now.tv_sec() as u32
 }
@@ -217,53 +234,6 @@ fn frames_that_are_neither_ip_nor_arp_are_dropped() {
     assert_eq!(
         p.s.run(Hook::FromPod, &bytes, p.pod),
         Outcome::Dropped(DropReason::Malformed)
-    );
-}
-
-#[test]
-fn an_inserted_deny_drops_and_the_most_specific_verdict_wins() {
-    let mut p = pod(PHASE_SENDING, CONFIG_ENFORCE);
-    let remote = PEER + 100;
-    let key = |port, proto| VerdictKey {
-        local: OWN,
-        remote,
-        port,
-        proto,
-        direction: DIR_EGRESS,
-    };
-    let to = |port| Frame::tcp("10.77.1.2", "10.77.2.2", 4000, port, SYN);
-    let denied = Outcome::Dropped(DropReason::PolicyDenied);
-    assert_eq!(p.send(&to(80)), Outcome::Next, "nothing is allow");
-    p.s.redirect
-        .sync_verdicts(&[(key(80, TCP), VERDICT_DENY)].into())
-        .expect("VERDICTS");
-    assert_eq!(p.send(&to(80)), denied);
-    assert_eq!(p.send(&to(81)), Outcome::Next);
-    assert_eq!(
-        p.send(&Frame::udp("10.77.1.2", "10.77.2.2", 4000, 80)),
-        Outcome::Next
-    );
-    // A whole protocol, and all protocols; with an exception.
-    let verdicts = [(key(0, TCP), VERDICT_DENY), (key(80, TCP), VERDICT_ALLOW)];
-    p.s.redirect.sync_verdicts(&verdicts.into()).expect("VERDICTS");
-    assert_eq!(p.send(&to(80)), Outcome::Next);
-    assert_eq!(p.send(&to(81)), denied);
-    p.s.redirect
-        .sync_verdicts(&[(key(0, 0), VERDICT_DENY)].into())
-        .expect("VERDICTS");
-    for frame in [
-        to(81),
-        Frame::udp("10.77.1.2", "10.77.2.2", 4000, 80),
-        Frame::icmp("10.77.1.2", "10.77.2.2", 8, &[0, 1, 0, 1]),
-        Frame::tcp("fd77:1::2", "fd77:2::2", 4000, 80, SYN),
-        Frame::new("10.77.1.2", "10.77.2.2", 132, vec![0; 12]),
-    ] {
-        assert_eq!(p.send(&frame), denied);
-    }
-    // Other identities are judged apart.
-    assert_eq!(
-        p.send(&Frame::tcp("10.77.1.2", "10.77.1.3", 4000, 80, SYN)),
-        Outcome::Next
     );
 }
 

@@ -7,6 +7,7 @@ mod fencing;
 mod frames;
 mod from_pod;
 mod nodes;
+mod policy;
 mod rival;
 mod sandbox;
 mod to_network;

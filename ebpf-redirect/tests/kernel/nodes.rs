@@ -15,18 +15,21 @@ use hauberk_ebpf_redirect::{
     Hook, QueueCell, Redirect,
     abi::{
         Config, Count, Counter, DEVICE_UPLINK, Device, DropReason, IP_LOCAL_POD, IP_NODE, IP_SELF,
-        IpcacheEntry, Lane, MAX_SLOTS, Peer, Pod, PodAddress,
+        IpcacheEntry, Lane, MAX_SLOTS, Peer, Pod, PodAddress, VERDICT_ALLOW,
     },
     address::{mapped, prefix},
 };
 use nix::sched::{CloneFlags, setns};
 
 use crate::{
+    from_pod::verdicts,
     sandbox::{Bpffs, ifindex, options, run},
     wire::{Wire, open_tun},
 };
 
 const PEER: u32 = 1;
+/// A set of policies that lets everything through.
+const OPEN: u32 = 1;
 
 /// How pods hang on a node.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -205,13 +208,7 @@ impl Node {
         let mut addresses = BTreeSet::new();
         let mut pods = BTreeMap::new();
         for pod in &self.pods {
-            pods.insert(
-                pod.host_side,
-                Pod {
-                    identity: 5,
-                    flags: 0,
-                },
-            );
+            pods.insert(pod.host_side, Pod { set: OPEN });
             for address in [pod.v4, pod.v6] {
                 addresses.insert(PodAddress {
                     ifindex: pod.host_side,
@@ -267,6 +264,9 @@ impl Node {
             redirect
                 .sync_devices(&[(uplink, device)].into())
                 .expect("DEVICES");
+            redirect
+                .sync_verdicts(&verdicts(&[OPEN], VERDICT_ALLOW))
+                .expect("VERDICTS");
             redirect.sync_pods(&pods).expect("PODS");
             redirect.sync_pod_addresses(&addresses).expect("POD_ADDRESSES");
             redirect

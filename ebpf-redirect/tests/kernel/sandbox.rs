@@ -143,12 +143,18 @@ impl Sandbox {
         self.redirect.sync_devices(&devices).expect("DEVICES");
     }
 
-    /// Runs a program on a packet; asserts that a drop is counted once under the reason that is given.
+    /// Runs a program on a packet that the device received; asserts that a drop is counted once under the reason that
+    /// is given.
     pub fn run(&self, hook: Hook, packet: &[u8], device: u32) -> Outcome {
+        self.run_from(hook, packet, device, device)
+    }
+
+    /// The same with a packet that came by another device, or by none.
+    pub fn run_from(&self, hook: Hook, packet: &[u8], device: u32, received_on: u32) -> Outcome {
         let before = self.redirect.drops().expect("DROPS");
         let DryRun { code, packet } = self
             .redirect
-            .dry_run(hook, packet, device)
+            .dry_run(hook, packet, device, received_on)
             .expect("the program runs");
         let after = self.redirect.drops().expect("DROPS");
         let reasons: Vec<DropReason> = before

@@ -18,6 +18,8 @@ use crate::{
 };
 
 const PEER: u32 = 7;
+/// Identity of what is behind the peer.
+pub const PEER_IDENTITY: u32 = PEER + 100;
 /// Families of the same cases: (own pod, other node's pod, unknown pod, own node, other node, outside).
 const V4: Addresses = [
     "10.77.1.2",

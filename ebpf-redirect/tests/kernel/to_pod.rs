@@ -4,13 +4,12 @@
 use hauberk_ebpf_redirect::{
     Hook,
     abi::{
-        CONFIG_DROP_UNKNOWN, CONFIG_ENFORCE, DIR_INGRESS, DropReason, PHASE_OFF, PHASE_READY, PHASE_SENDING,
-        PHASE_STRICT, VERDICT_DENY, VerdictKey,
+        CONFIG_DROP_UNKNOWN, CONFIG_ENFORCE, DropReason, PHASE_OFF, PHASE_READY, PHASE_SENDING, PHASE_STRICT,
     },
 };
 
 use crate::{
-    frames::{ACK, Frame, SYN, TCP, addr, arp},
+    frames::{ACK, Frame, addr, arp},
     from_pod::{PodSandbox, pod},
     sandbox::Outcome,
 };
@@ -97,32 +96,6 @@ fn discovery_passes_whatever_the_phase() {
         assert_eq!(receive(&p, &frame), Outcome::Next, "{frame:?}");
     }
     assert_eq!(p.s.run(Hook::ToPod, &arp([10, 77, 2, 2]), p.pod), Outcome::Next);
-}
-
-#[test]
-fn an_inserted_deny_drops_what_comes_in() {
-    let mut p = pod(PHASE_SENDING, CONFIG_ENFORCE);
-    let key = VerdictKey {
-        local: 40,
-        remote: 41,
-        port: 80,
-        proto: TCP,
-        direction: DIR_INGRESS,
-    };
-    p.s.redirect
-        .sync_verdicts(&[(key, VERDICT_DENY)].into())
-        .expect("VERDICTS");
-    for (src, dst) in [("10.77.1.3", "10.77.1.2"), ("fd77:1::3", "fd77:1::2")] {
-        let denied = receive(&p, &Frame::tcp(src, dst, 4000, 80, SYN));
-        assert_eq!(denied, Outcome::Dropped(DropReason::PolicyDenied));
-        assert_eq!(receive(&p, &Frame::tcp(src, dst, 4000, 81, SYN)), Outcome::Next);
-    }
-    // Policy is the CNI's when it enforces.
-    p.s.flags(0);
-    assert_eq!(
-        receive(&p, &Frame::tcp("10.77.1.3", "10.77.1.2", 4000, 80, SYN)),
-        Outcome::Next
-    );
 }
 
 #[test]

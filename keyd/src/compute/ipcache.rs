@@ -166,9 +166,7 @@ impl Addresses {
             self.insert(IpNet::from(*address), entry);
         }
         let Some(ifindex) = interface else { return };
-        self.pods
-            .entry(ifindex)
-            .or_insert(abi::Pod { identity, flags: 0 });
+        self.pods.entry(ifindex).or_insert(abi::Pod { set: super::OPEN });
         for address in own.iter().chain(extra) {
             let (addr, _) = lpm_key(IpNet::from(*address));
             self.pod_addresses.insert(abi::PodAddress { ifindex, addr });

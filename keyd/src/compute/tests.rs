@@ -80,10 +80,10 @@ fn a_pod_that_only_cni_told_of_has_interface_addresses_and_identity_and_takes_wh
         !desired.ipcache.contains_key(&key("fd77:2::9/128")),
         "another node's to give"
     );
-    let identity = desired.ipcache[&key("10.77.1.9/32")].identity;
+    let identity = |address| desired.ipcache[&key(address)].identity;
     assert_eq!(
-        (desired.pods[&12].identity, desired.pods[&11].identity),
-        (identity, identity),
+        identity("10.77.1.9/32"),
+        identity("10.77.1.2/32"),
         "both are of their namespace, without labels"
     );
     assert_eq!(desired.pod_addresses.len(), 3);
