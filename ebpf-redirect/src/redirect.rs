@@ -198,15 +198,31 @@ impl Redirect {
         self.maps.lane_cookies.sync(desired)
     }
 
-    /// Policy verdicts: `VERDICT_*`, or numbers of programs that [`Redirect::sync_ports`] has put in.
-    pub fn sync_verdicts(&mut self, desired: &BTreeMap<VerdictKey, u32>) -> Result<Synced, RedirectError> {
-        self.maps.verdicts.sync(desired)
+    /// Policy: verdicts (`VERDICT_*`, or numbers of programs), and those of the programs by prefixes of ports (keys with
+    /// the length of their prefix in bits, [`hauberk_abi::PORT_PREFIX`] and more). What was there stays beside it until
+    /// [`Redirect::prune_policy`], as long as there is room. Answers the sets of which something could not be written: no pod
+    /// may have one of those.
+    pub fn add_policy(
+        &mut self,
+        verdicts: &BTreeMap<VerdictKey, u32>,
+        ports: &BTreeMap<(PortKey, u8), u32>,
+    ) -> Result<BTreeSet<u32>, RedirectError> {
+        let missing = self.maps.ports.add(ports)?;
+        let broken: BTreeSet<u32> = missing.iter().map(|(key, _)| program_of(key)).collect();
+        let of_broken = verdicts.iter().filter(|(_, verdict)| broken.contains(verdict));
+        let mut incomplete: BTreeSet<u32> = of_broken.map(|(key, _)| key.set).collect();
+        incomplete.extend(self.maps.verdicts.add(verdicts)?.iter().map(|key| key.set));
+        Ok(incomplete)
     }
 
-    /// Verdicts (`VERDICT_*`) of programs by prefixes of ports: keys with the length of their prefix in bits,
-    /// [`hauberk_abi::PORT_PREFIX`] and more.
-    pub fn sync_ports(&mut self, desired: &BTreeMap<(PortKey, u8), u32>) -> Result<Synced, RedirectError> {
-        self.maps.ports.sync(desired)
+    /// Takes out what of policy is not desired any more, once no pod and no address refers to it.
+    pub fn prune_policy(
+        &mut self,
+        verdicts: &BTreeMap<VerdictKey, u32>,
+        ports: &BTreeMap<(PortKey, u8), u32>,
+    ) -> Result<(), RedirectError> {
+        self.maps.verdicts.prune(verdicts)?;
+        self.maps.ports.prune(ports)
     }
 
     /// Connections that were let through, for diagnosis and tests.
@@ -407,6 +423,11 @@ fn load_program(program: &mut SchedClassifier) -> Result<(), ProgramError> {
             result => return result,
         }
     }
+}
+
+fn program_of(key: &PortKey) -> u32 {
+    let [a, b, c, d, ..] = *key;
+    u32::from_be_bytes([a, b, c, d])
 }
 
 fn with_ones<K: Ord + Copy>(keys: &BTreeSet<K>) -> BTreeMap<K, u32> {

@@ -1,8 +1,9 @@
 //! From the cluster's objects to what this node's kernel and tunnels shall hold: pure, and the same
 //! answer for the same question.
 //!
-//! Stages: 1. settle conflicts ([`Snapshot::claims`]) and what CNI told of this node's pods, 2. covered prefixes, 3. peers and the WireGuard
-//! peers of each lane, 4. ipcache and pods, 5. external peers, 6. what this node publishes of itself. It reads no clock, no file and no kernel state; what it needs of those is in [`Local`].
+//! Stages: 1. settle conflicts ([`Snapshot::claims`]) and what CNI told of this node's pods, 2. covered prefixes, 3. peers
+//! and the WireGuard peers of each lane, 4. external peers, 5. ipcache and pods, 6. policies, 7. what this node publishes of
+//! itself. It reads no clock, no file and no kernel state; what it needs of those is in [`Local`].
 
 mod attached;
 pub mod conditions;
@@ -10,14 +11,17 @@ mod external;
 mod follow;
 mod ipcache;
 mod peers;
+mod policy;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use hauberk_abi as abi;
-use hauberk_api::{Enforcer, LaneSpec, MeshSpec, NodeTunnel, PublicKey, UnreachableNodes};
+use hauberk_api::{Enforcer, LaneSpec, MeshSpec, NodeTunnel, PolicyMode, PublicKey, UnreachableNodes};
+use hauberk_policy::judge::Policies;
 use ipnet::IpNet;
 
 use crate::memory::{KnownNode, Memory};
@@ -25,17 +29,16 @@ use crate::pair::{PeerKeys, Phase, Want};
 use crate::snapshot::{Claims, Conflict, Snapshot};
 
 use external::External;
-use ipcache::Addresses;
+use ipcache::{Addresses, Sight};
 use peers::{Flip, Peers};
+pub use policy::Rule;
+use policy::{Policing, Step};
 
 pub use attached::Attached;
 pub use follow::{AddressChanges, Follower, address_changes};
 
 /// The reason of a manifest that cannot be read.
 pub const BAD_MANIFEST: &str = "BadManifest";
-
-/// The set of all pods until policies are compiled here; it lets everything through.
-const OPEN: u32 = 1;
 
 /// UDP port of control messages, on node addresses inside the tunnel.
 pub const CONTROL_PORT: u16 = 23399;
@@ -57,6 +60,8 @@ pub struct Local {
     pub via: BTreeMap<IpNet, u32>,
     /// What is wrong with this node, for its condition `Degraded`.
     pub problems: Vec<Reason>,
+    /// The policies that are in force; none while nothing is.
+    pub rule: Option<Arc<Rule>>,
 }
 
 /// A generation of this node that is up.
@@ -89,6 +94,12 @@ pub struct DesiredState {
     pub pod_addresses: BTreeSet<abi::PodAddress>,
     /// Map `VERDICTS`.
     pub verdicts: BTreeMap<abi::VerdictKey, u32>,
+    /// Map `PORTS`.
+    pub ports: BTreeMap<(abi::PortKey, u8), u32>,
+    /// The policies that this is computed by.
+    pub rule: Arc<Rule>,
+    /// They are not yet those of the cluster: once this is in force, the next step is to be computed.
+    pub on_the_way: bool,
     /// What this node's flag says; for [`crate::pair::Input::Want`].
     pub want: Want,
     /// Whether lanes shall be up and conntrack be liberal: the flag is on, or some pair is not Off yet.
@@ -105,6 +116,8 @@ pub struct DesiredState {
     pub conflicts: Vec<Conflict>,
     /// ExternalPeers that were refused, and why.
     pub refused_external_peers: BTreeMap<String, String>,
+    /// What of the policies that are to be enforced means nothing, and therefore opens nothing.
+    pub policy_problems: Vec<String>,
     /// Settings of the Mesh that this version does not act on.
     pub unsupported: Vec<&'static str>,
 }
@@ -304,26 +317,26 @@ pub fn compute_and_follow(
         mut lane_peers,
         pairs,
     } = Peers::of(&claims, local, memory, &Flip { want, mesh_sealed });
-    let mut addresses = Addresses::of(snapshot, &claims, &held, local, memory);
-
     let external = if want.is_on() {
         let is_covered = |prefix: &IpNet| covered.iter().any(|covered| external::overlap(covered, prefix));
         External::of(snapshot, &claims, is_covered, local, memory)
     } else {
         External::default()
     };
-    for (number, prefix) in external.prefixes {
-        let ifindex = local.via.get(&prefix).copied().unwrap_or(0);
-        addresses.insert(
-            prefix,
-            abi::IpcacheEntry {
-                peer: number,
-                ifindex,
-                ..Default::default()
-            },
-        );
-        covered.insert(prefix);
-    }
+    let step = Step::next(local.rule.as_deref(), policies(snapshot, &spec));
+    let mut policing = Policing::new(&step, &mut memory.numbers);
+    let sight = Sight {
+        snapshot,
+        claims: &claims,
+        held: &held,
+        local,
+        covered: &covered,
+        lost: &memory.nodes,
+        external: &external.prefixes,
+    };
+    let addresses = Addresses::of(&sight, &mut policing);
+    let (rule, tables) = policing.finish(local.rule.as_deref());
+    covered.extend(external.prefixes.iter().map(|(_, prefix)| *prefix));
     peers.extend(external.peers);
     for (lane, key, peer) in external.lane_peers {
         lane_peers.entry(lane).or_default().insert(key, peer);
@@ -335,9 +348,12 @@ pub fn compute_and_follow(
             .collect(),
         ipcache: addresses.ipcache,
         peers,
-        pods: addresses.pods,
+        pods: tables.pods(&addresses.pods),
         pod_addresses: addresses.pod_addresses,
-        verdicts: open(),
+        verdicts: tables.verdicts,
+        ports: tables.ports,
+        rule: Arc::new(rule),
+        on_the_way: !step.is_last,
         want,
         tunnel,
         lane_peers,
@@ -345,14 +361,15 @@ pub fn compute_and_follow(
         pairs,
         conflicts: claims.conflicts.iter().cloned().collect(),
         refused_external_peers: external.refused,
+        policy_problems: policy_problems(snapshot, &spec),
         unsupported: unsupported(&spec),
         ..Default::default()
     };
     memory.drop_unknown = drops_unknown(&desired, memory);
-    let enforce = if spec.policy.enforcer() == Enforcer::Hauberk {
-        abi::CONFIG_ENFORCE
-    } else {
-        0
+    let enforce = match (spec.policy.enforcer(), spec.policy.mode()) {
+        (Enforcer::Cni, _) => 0,
+        (Enforcer::Hauberk, PolicyMode::Enforce) => abi::CONFIG_ENFORCE,
+        (Enforcer::Hauberk, PolicyMode::Audit) => abi::CONFIG_ENFORCE | abi::CONFIG_AUDIT,
     };
     let drop_unknown = if memory.drop_unknown {
         abi::CONFIG_DROP_UNKNOWN
@@ -369,13 +386,25 @@ pub fn compute_and_follow(
     Ok((desired, follower))
 }
 
-fn open() -> BTreeMap<abi::VerdictKey, u32> {
-    let keys = [abi::DIR_INGRESS, abi::DIR_EGRESS].map(|direction| abi::VerdictKey {
-        set: OPEN,
-        remote: abi::IDENTITY_ANY,
-        direction,
-    });
-    keys.map(|key| (key, abi::VERDICT_ALLOW)).into()
+/// Those that this node has to enforce. While the CNI enforces nothing is told apart, and everything is let through here.
+fn policies(snapshot: &Snapshot, spec: &MeshSpec) -> Policies {
+    match spec.policy.enforcer() {
+        Enforcer::Cni => Policies::default(),
+        Enforcer::Hauberk => {
+            let read = snapshot.policies.values();
+            Policies::new(read.map(|read| Arc::clone(&read.policy)))
+        }
+    }
+}
+
+fn policy_problems(snapshot: &Snapshot, spec: &MeshSpec) -> Vec<String> {
+    let read = match spec.policy.enforcer() {
+        Enforcer::Cni => return Vec::new(),
+        Enforcer::Hauberk => snapshot.policies.values(),
+    };
+    read.flat_map(|read| &read.problems)
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// A setting that is quietly ignored would be taken for one that is in force.

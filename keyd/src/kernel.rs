@@ -1,6 +1,6 @@
 //! Puts the desired state into the kernel: maps, programs, the fence.
 //!
-//! Order: verdicts and pods, ipcache, lanes, peers, covered prefixes and flags, then programs; last
+//! Order: policy and pods, ipcache, lanes, peers, covered prefixes and flags, then programs; last
 //! the fence. Once ciphertext is sent to anybody, unknown addresses are closed while entries are on their way.
 //! Programs go before what they need goes: devices that left are detached first. A step that fails does not
 //! stop the later ones, since each closes something; what failed is tried again with the next change or tick.
@@ -162,8 +162,19 @@ impl Kernel {
         let redirect = &mut self.redirect;
         let config_before = redirect.config();
         failed.note(config_before.and_then(|config| redirect.set_config(meanwhile(desired, config))));
-        failed.note(redirect.sync_verdicts(&desired.verdicts));
-        failed.note(redirect.sync_pods(&desired.pods));
+        // What a set says of all other identities counts for those that the addresses in the kernel have now, as they were
+        // computed together; where that is not known, it waits until they are.
+        let in_step = before.is_some() && self.compared.is_some();
+        let added = match in_step {
+            true => redirect.add_policy(&desired.verdicts, &desired.ports),
+            false => redirect.add_policy(&of_single_identities(&desired.verdicts), &desired.ports),
+        };
+        let pods = closed_where(&desired.pods, added.as_ref().ok());
+        if let Some(text) = closed(&desired.pods, &pods) {
+            failed.0.push(text);
+        }
+        failed.note(added);
+        failed.note(redirect.sync_pods(&pods));
         failed.note(redirect.sync_pod_addresses(&desired.pod_addresses));
         let mut known = failed.note(self.put_addresses(before, desired));
         let redirect = &mut self.redirect;
@@ -198,6 +209,13 @@ impl Kernel {
             ),
         );
         failed.note(redirect.set_config(config(desired, known)));
+        // Only once pods and addresses refer to nothing else.
+        if known {
+            if !in_step {
+                failed.note(redirect.add_policy(&desired.verdicts, &desired.ports));
+            }
+            failed.note(redirect.prune_policy(&desired.verdicts, &desired.ports));
+        }
         let attached = redirect.attached();
         let mut guarded = BTreeSet::new();
         for (hook, index) in &hooks {
@@ -364,6 +382,34 @@ fn meanwhile(desired: &DesiredState, before: abi::Config) -> abi::Config {
         flags: before.flags | config(desired, false).flags & abi::CONFIG_DROP_UNKNOWN,
         ..before
     }
+}
+
+fn of_single_identities(verdicts: &BTreeMap<abi::VerdictKey, u32>) -> BTreeMap<abi::VerdictKey, u32> {
+    let single = verdicts.iter().filter(|(key, _)| key.remote != abi::IDENTITY_ANY);
+    single.map(|(key, verdict)| (*key, *verdict)).collect()
+}
+
+/// Pods whose set is not complete in the kernel, or of which that is not known, are closed.
+fn closed_where(
+    pods: &BTreeMap<u32, abi::Pod>,
+    incomplete: Option<&BTreeSet<u32>>,
+) -> BTreeMap<u32, abi::Pod> {
+    let is_complete = |set: &u32| incomplete.is_some_and(|incomplete| !incomplete.contains(set));
+    let closed = pods.iter().map(|(index, pod)| match is_complete(&pod.set) {
+        true => (*index, *pod),
+        false => (*index, abi::Pod { set: abi::SET_CLOSED }),
+    });
+    closed.collect()
+}
+
+fn closed(desired: &BTreeMap<u32, abi::Pod>, pods: &BTreeMap<u32, abi::Pod>) -> Option<String> {
+    let closed = pods.iter().filter(|(index, pod)| desired[index] != **pod).count();
+    (closed > 0).then(|| {
+        format!(
+            "the policies about {closed} pods of this node found no room in the kernel's maps VERDICTS and PORTS; nothing \
+             is let through to and from these pods"
+        )
+    })
 }
 
 fn seats(lanes: &Lanes) -> ([abi::Lane; abi::MAX_SLOTS as usize], BTreeMap<u64, u32>) {

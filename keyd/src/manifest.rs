@@ -10,6 +10,7 @@ mod locate;
 pub mod native;
 
 use std::fmt;
+use std::sync::Arc;
 
 use hauberk_api::{API_VERSION, ExternalPeer, GROUP, Mesh, MeshStatus, NodeTunnel};
 use serde::Deserialize;
@@ -17,7 +18,9 @@ use serde::de::DeserializeOwned;
 use serde_yaml_ng::{Deserializer, Value};
 
 use crate::snapshot::{Namespace, Node, ObjectName, Pod, ServiceAccount};
-pub(crate) use convert::{Converted, Wrong, external_peer, mesh, node, node_tunnel, pod};
+pub(crate) use convert::{
+    Converted, Wrong, external_peer, mesh, namespace, network_policy, node, node_tunnel, pod, service_account,
+};
 use locate::Step;
 
 /// The largest file that is read, bytes.
@@ -104,6 +107,8 @@ pub enum Object {
     NodeTunnel(Box<NodeTunnel>),
     /// A peer outside the cluster.
     ExternalPeer(Box<ExternalPeer>),
+    /// A NetworkPolicy or ClusterNetworkPolicy, as it was understood.
+    Policy(Arc<hauberk_policy::read::Read>),
 }
 
 /// What a file holds.
@@ -181,6 +186,10 @@ fn object(value: Value) -> Result<Read, Vec<Wrong>> {
         ("v1", "Namespace") => convert::namespace(lenient(value)?)?,
         ("v1", "Pod") => convert::pod(lenient(value)?)?,
         ("v1", "ServiceAccount") => convert::service_account(lenient(value)?)?,
+        ("networking.k8s.io/v1", "NetworkPolicy") => convert::network_policy(lenient(value)?)?,
+        ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy") => {
+            convert::cluster_network_policy(lenient(value)?)?
+        }
         (API_VERSION, "Mesh") if value.get("spec").is_none() && value.get("status").is_some() => {
             convert::mesh_status(ours(value)?)?
         }

@@ -1,9 +1,9 @@
 //! What a node remembers over restarts and reboots, in `phases.json` in its memory directory.
 //!
 //! Without it a restarted node would start every pair in clear. It holds no secret. The numbers of
-//! peers and identities are kept as well, because pinned maps of the kernel refer to them: a number is
-//! never given to somebody else. Identities come and go with pods, so the file is not written for each: it says up to
-//! where numbers may have been given, and an identity that it does not know gets one beyond that after a restart.
+//! peers, and of what policies are compiled to, are kept as well, because pinned maps of the kernel refer to them: a
+//! number is never given to anything else. Identities come and go with pods, so the file is not written for each: it says
+//! up to where numbers may have been given, and what it does not know gets one beyond that after a restart.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable;
 use crate::pair::Phase;
-use crate::snapshot::Identity;
+use crate::snapshot::Digest;
 
 /// The file's name in the memory directory.
 pub const FILE_NAME: &str = "phases.json";
 /// Raised when an older keyd could not make sense of the file.
 const VERSION: u32 = 1;
-/// For so many new identities the file is written once.
+/// For so many new numbers the file is written once.
 const RESERVED: u32 = 1024;
 
 /// What a node remembers.
@@ -46,7 +46,7 @@ pub struct Memory {
     pub drop_unknown: bool,
     /// The highest generation this node has used.
     pub generation: u64,
-    /// The numbers that the kernel's maps know peers and identities by.
+    /// The numbers that the kernel's maps know things by.
     pub numbers: Numbers,
 }
 
@@ -59,26 +59,25 @@ pub struct KnownNode {
     pub addresses: Vec<IpAddr>,
 }
 
-/// Numbers given to peers and identities; each is given once.
+/// Numbers given to peers by name, and to identities, sets of policies and programs by content; each is given once.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Numbers {
     peers: BTreeMap<String, u32>,
     last_peer: u32,
-    #[serde(rename = "identity_numbers")]
-    identities: Arc<HashMap<Identity, u32>>,
-    /// No identity has a higher number, of this process or one before it.
-    last_identity: u32,
-    /// The last number that this process has given to an identity.
+    contents: Arc<HashMap<Digest, u32>>,
+    /// No content has a higher number, of this process or one before it.
+    last_content: u32,
+    /// The last number that this process has given to a content.
     #[serde(skip)]
     given: Option<u32>,
 }
 
-/// What has to be noted on disk before a number is used; which identity has which is not worth a write.
+/// What has to be noted on disk before a number is used; which content has which is not worth a write.
 impl PartialEq for Numbers {
     fn eq(&self, other: &Self) -> bool {
-        (&self.peers, self.last_peer, self.last_identity)
-            == (&other.peers, other.last_peer, other.last_identity)
+        (&self.peers, self.last_peer, self.last_content)
+            == (&other.peers, other.last_peer, other.last_content)
     }
 }
 
@@ -197,23 +196,20 @@ impl Numbers {
         self.last_peer
     }
 
-    /// The number of an identity, given now if it has none; never 0.
-    pub fn identity(&mut self, identity: Identity) -> u32 {
-        if let Some(number) = self.identities.get(&identity) {
+    /// The number of a content, given now if it has none; never one that means something by itself
+    /// ([`hauberk_abi::FIRST_PROGRAM`]).
+    pub fn content(&mut self, digest: Digest) -> u32 {
+        if let Some(number) = self.contents.get(&digest) {
             return *number;
         }
-        let number = self.given.unwrap_or(self.last_identity) + 1;
+        let last = self.given.unwrap_or(self.last_content);
+        let number = (last + 1).max(hauberk_abi::FIRST_PROGRAM);
         self.given = Some(number);
-        if number > self.last_identity {
-            self.last_identity = number + (RESERVED - 1);
+        if number > self.last_content {
+            self.last_content = number + (RESERVED - 1);
         }
-        Arc::make_mut(&mut self.identities).insert(identity, number);
+        Arc::make_mut(&mut self.contents).insert(digest, number);
         number
-    }
-
-    /// How many identities have a number.
-    pub fn identities(&self) -> usize {
-        self.identities.len()
     }
 
     /// Forgets all other peers; the numbers forgotten are not given again.
@@ -221,14 +217,14 @@ impl Numbers {
         self.peers.retain(|name, _| keep(name));
     }
 
-    /// Forgets all other identities; the numbers forgotten are not given again.
-    pub fn retain_identities(&mut self, keep: &HashSet<Identity>) {
-        if self.identities.len() == keep.len() {
+    /// Forgets all other contents; the numbers forgotten are not given again.
+    pub fn retain_contents(&mut self, keep: &HashSet<Digest>) {
+        if self.contents.len() == keep.len() {
             return;
         }
-        let identities = Arc::make_mut(&mut self.identities);
-        identities.retain(|known, _| keep.contains(known));
-        identities.shrink_to(2 * keep.len());
+        let contents = Arc::make_mut(&mut self.contents);
+        contents.retain(|known, _| keep.contains(known));
+        contents.shrink_to(2 * keep.len());
     }
 }
 
@@ -236,8 +232,8 @@ impl Numbers {
 mod tests {
     use super::*;
 
-    fn identity(namespace: &str) -> Identity {
-        Identity::of(namespace, "", std::iter::empty())
+    fn content(text: &str) -> Digest {
+        Digest::of(&text)
     }
 
     #[test]
@@ -251,7 +247,7 @@ mod tests {
         };
         memory.phases.insert("b".into(), Phase::Strict);
         let number = memory.numbers.peer("b");
-        let number_of_web = memory.numbers.identity(identity("web"));
+        let number_of_web = memory.numbers.content(content("web"));
         memory.save(dir.path()).unwrap();
         let mut again = Memory::load(dir.path()).unwrap();
         assert_eq!(
@@ -259,25 +255,25 @@ mod tests {
             (Phase::Strict, true, 3)
         );
         assert_eq!(again.numbers.peer("b"), number);
-        assert_eq!(again.numbers.identity(identity("web")), number_of_web);
+        assert_eq!(again.numbers.content(content("web")), number_of_web);
     }
 
     #[test]
-    fn an_identity_that_was_not_noted_gets_a_number_that_nobody_had() {
+    fn a_content_that_was_not_noted_gets_a_number_that_nobody_had() {
         let mut numbers = Numbers::default();
-        let noted = numbers.identity(identity("a"));
+        let noted = numbers.content(content("a"));
         let text = serde_json::to_string(&numbers).unwrap();
         let on_disk = || serde_json::from_str::<Numbers>(&text).unwrap();
         let mut given: Vec<_> = (1..RESERVED)
-            .map(|n| numbers.identity(identity(&n.to_string())))
+            .map(|n| numbers.content(content(&n.to_string())))
             .collect();
         assert!(numbers == on_disk(), "what was reserved is noted");
-        given.push(numbers.identity(identity("one more")));
+        given.push(numbers.content(content("one more")));
         assert!(numbers != on_disk());
         given.pop();
         let mut again = on_disk();
-        assert_eq!(again.identity(identity("a")), noted);
-        assert!(!given.contains(&again.identity(identity("1"))));
+        assert_eq!(again.content(content("a")), noted);
+        assert!(!given.contains(&again.content(content("1"))));
     }
 
     #[test]
@@ -287,9 +283,9 @@ mod tests {
         numbers.retain_peers(|_| false);
         assert_ne!(numbers.peer("new"), gone);
         assert_ne!(numbers.peer("gone"), gone);
-        let first = numbers.identity(identity("z"));
-        numbers.retain_identities(&HashSet::new());
-        assert_ne!(numbers.identity(identity("a")), first);
+        let first = numbers.content(content("z"));
+        numbers.retain_contents(&HashSet::new());
+        assert_ne!(numbers.content(content("a")), first);
     }
 
     #[test]

@@ -35,7 +35,8 @@ use crate::cni::attachments::Attachments;
 use crate::cni::install::Chain;
 use crate::cni::serve::Asked;
 use crate::compute::{
-    self, DesiredState, Follower, Local, LocalGeneration, NotReady, PeerOwner, Reason, Tunnel, conditions,
+    self, DesiredState, Follower, Local, LocalGeneration, NotReady, PeerOwner, Reason, Rule, Tunnel,
+    conditions,
 };
 use crate::control_message::ControlMessage;
 use crate::kernel::Kernel;
@@ -103,6 +104,8 @@ struct Node {
     fallback: Fallback,
     /// What was put in force last.
     desired: Option<DesiredState>,
+    /// The policies that were put in force last.
+    rule: Option<Arc<Rule>>,
     /// Follows pods of other nodes from there on.
     follower: Follower,
     /// When all was last computed and compared with the kernel.
@@ -172,6 +175,7 @@ impl Node {
             kernel: None,
             fallback: Fallback::new(&options.pin_dir),
             desired: None,
+            rule: None,
             follower: Follower::default(),
             settled: None,
             tunnel: None,
@@ -287,7 +291,7 @@ impl Node {
         }
     }
 
-    /// Stages 2 to 6, until no pair asks for a further change of phase.
+    /// Stages 2 to 6, until no pair asks for a further change of phase and the cluster's policies are in force.
     async fn settle(&mut self, mut actions: Actions) -> anyhow::Result<()> {
         for _ in 0..MAX_ROUNDS {
             let applying = self.perform(actions);
@@ -333,10 +337,12 @@ impl Node {
                 }
             }
             self.tunnel = Some(desired.publish.clone());
+            let on_the_way = desired.on_the_way && self.rule.is_some();
             self.desired = Some(desired);
-            if !actions
-                .iter()
-                .any(|(_, action)| matches!(action, Action::Apply(_)))
+            if !on_the_way
+                && !actions
+                    .iter()
+                    .any(|(_, action)| matches!(action, Action::Apply(_)))
             {
                 self.perform(actions);
                 break;
@@ -404,6 +410,7 @@ impl Node {
             attached: self.attachments.in_order(),
             via,
             problems: self.reasons(update),
+            rule: self.rule.clone(),
         }
     }
 

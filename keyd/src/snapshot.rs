@@ -4,20 +4,24 @@
 //! ([`Snapshot::claims`]), the same on every node.
 
 pub mod claims;
-mod identity;
+mod digest;
 mod pods;
 mod shared;
 mod symbol;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hauberk_api::{ExternalPeer, Mesh, MeshStatus, NodeTunnel};
+use hauberk_policy::identity::NamedPort;
+use hauberk_policy::policy::Origin as PolicyOrigin;
+use hauberk_policy::read::Read;
 use ipnet::IpNet;
 use k8s_openapi::jiff::Timestamp;
 
 pub use claims::{Claims, Conflict};
-pub use identity::Identity;
+pub use digest::Digest;
 pub use pods::{Change, PackedPod, Pods};
 pub use shared::Shared;
 pub use symbol::Symbol;
@@ -34,6 +38,8 @@ pub struct Snapshot {
     pub pods: Pods,
     /// ServiceAccounts.
     pub service_accounts: Shared<BTreeMap<ObjectName, ServiceAccount>>,
+    /// NetworkPolicies and ClusterNetworkPolicies, by what they come from.
+    pub policies: Shared<BTreeMap<PolicyOrigin, Arc<Read>>>,
     /// The Mesh named `default`.
     pub mesh: Option<Mesh>,
     /// The Mesh's status, which has a file of its own in a directory of manifests.
@@ -79,6 +85,8 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// It carries the taint of nodes whose keyd is not ready yet.
     pub starting: bool,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A namespace.
@@ -114,6 +122,10 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// Its ServiceAccount's name.
     pub service_account: String,
+    /// Names that its containers give to ports.
+    pub ports: BTreeSet<NamedPort>,
+    /// A kubelet made it as it likes: no label of its counts, and no selector matches it.
+    pub is_anonymous: bool,
 }
 
 impl Pod {

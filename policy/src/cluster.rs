@@ -11,7 +11,6 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use crate::identity::{Identity, NAMESPACE_NAME, NamedPort, Node, Pod, World};
 use crate::judge::Policies;
 use crate::policy::Problem;
-use crate::ports::Protocol;
 use crate::read::{self, Clock, NetworkSets};
 use crate::selector::Labels;
 
@@ -179,13 +178,5 @@ fn named_ports(pod: &v1::Pod) -> BTreeSet<NamedPort> {
         .iter()
         .chain(sidecars)
         .flat_map(|container| container.ports.iter().flatten());
-    ports
-        .filter_map(|port| {
-            Some(NamedPort {
-                name: port.name.clone()?,
-                protocol: Protocol::by_name(port.protocol.as_deref().unwrap_or("TCP"))?,
-                number: u16::try_from(port.container_port).ok()?,
-            })
-        })
-        .collect()
+    ports.filter_map(NamedPort::read).collect()
 }

@@ -17,6 +17,7 @@ use crate::paint::Painting;
 use crate::peer::{Accounts, Namespaces, Peer, Peers, PodPeer, Remote, Who};
 use crate::policy::{Action, Policy, Rule, Tier};
 use crate::ports::Traffic;
+use crate::selector::Labels;
 use crate::subjects::Subjects;
 
 /// Number of a set of policies.
@@ -40,6 +41,15 @@ impl Program {
             .iter()
             .find(|(of, first, last, _)| *of == column && (*first..=*last).contains(&port));
         found.map_or(Verdict::Deny, |(_, _, _, verdict)| *verdict)
+    }
+
+    /// The verdict that all ports have, if there is one.
+    pub fn constant(&self) -> Option<Verdict> {
+        let (_, _, _, first) = self.0.first()?;
+        self.0
+            .iter()
+            .all(|(_, _, _, verdict)| verdict == first)
+            .then_some(*first)
     }
 
     /// As keys of a prefix trie: column, port, length of the prefix in bits, verdict. No two overlap.
@@ -130,6 +140,19 @@ impl<'p> Compiler<'p> {
             self.members.push(key);
         }
         set
+    }
+
+    /// What a set is made of: the policies in it, and the ports that their names stand for. The same for the same set, whatever
+    /// its number.
+    pub fn members(&self, set: SetId) -> (Vec<&'p Policy>, &BTreeSet<NamedPort>) {
+        let (about, ports) = &self.members[set.0 as usize];
+        (about.iter().map(|&number| self.policies[number]).collect(), ports)
+    }
+
+    /// Whether a policy might be about a pod of a namespace, of which nothing else is known.
+    pub fn could_select(&self, namespace: &str, labels: &Labels) -> bool {
+        let mut subjects = self.policies.iter().map(|policy| &policy.subject.namespaces);
+        subjects.any(|namespaces| namespaces.have(namespace, labels))
     }
 
     /// What happens between a set's pods and a remote.
@@ -243,8 +266,10 @@ impl Policies {
                 vocabulary.ports.extend(rule.ports.names().map(str::to_owned));
                 let Peers::Any(peers) = &rule.peers else { continue };
                 for peer in peers {
-                    if let Peer::Pods(pods) = peer {
-                        vocabulary.add_pods(pods);
+                    match peer {
+                        Peer::Pods(pods) => vocabulary.add_pods(pods),
+                        Peer::Nodes(nodes) => vocabulary.node_labels.extend(nodes.keys().map(str::to_owned)),
+                        Peer::Networks(_) | Peer::Names(_) => {}
                     }
                 }
             }

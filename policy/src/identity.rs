@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1;
+
 use crate::ports::Protocol;
 use crate::selector::Labels;
 
@@ -39,6 +41,17 @@ pub struct NamedPort {
     pub number: u16,
 }
 
+impl NamedPort {
+    /// Of a container's port, if it has a name and its protocol and number are some.
+    pub fn read(port: &v1::ContainerPort) -> Option<Self> {
+        Some(Self {
+            name: port.name.clone()?,
+            protocol: Protocol::by_name(port.protocol.as_deref().unwrap_or("TCP"))?,
+            number: u16::try_from(port.container_port).ok()?,
+        })
+    }
+}
+
 /// The labels and names to which some policy refers. By nothing else identities differ for it, so that pods which
 /// differ in what nobody asks for share one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,12 +62,60 @@ pub struct Vocabulary {
     pub namespace_labels: BTreeSet<String>,
     /// Keys of ServiceAccounts' labels.
     pub service_account_labels: BTreeSet<String>,
+    /// Keys of nodes' labels.
+    pub node_labels: BTreeSet<String>,
     /// Namespaces by name: whose policies there are, and which policies name.
     pub namespaces: BTreeSet<String>,
     /// ServiceAccounts are told apart by name.
     pub service_accounts: BTreeSet<String>,
     /// Names of ports.
     pub ports: BTreeSet<String>,
+}
+
+impl Vocabulary {
+    /// Each kind of them.
+    pub(crate) fn names(&self) -> [&BTreeSet<String>; 7] {
+        let Self {
+            labels,
+            namespace_labels,
+            service_account_labels,
+            node_labels,
+            namespaces,
+            service_accounts,
+            ports,
+        } = self;
+        [
+            labels,
+            namespace_labels,
+            service_account_labels,
+            node_labels,
+            namespaces,
+            service_accounts,
+            ports,
+        ]
+    }
+
+    /// The same, in the same order.
+    pub(crate) fn names_mut(&mut self) -> [&mut BTreeSet<String>; 7] {
+        let Self {
+            labels,
+            namespace_labels,
+            service_account_labels,
+            node_labels,
+            namespaces,
+            service_accounts,
+            ports,
+        } = self;
+        [
+            labels,
+            namespace_labels,
+            service_account_labels,
+            node_labels,
+            namespaces,
+            service_accounts,
+            ports,
+        ]
+    }
 }
 
 impl Identity {

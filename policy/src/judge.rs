@@ -4,6 +4,8 @@
 //! it goes to. Tiers in order: 1. Admin, rule by rule; 2. NetworkPolicy and MeshPolicy: a rule that denies, then one
 //! that accepts, then whether the pod is isolated; 3. Baseline, rule by rule; 4. what nobody decided is let through.
 
+use std::sync::Arc;
+
 use crate::identity::Identity;
 use crate::peer::{Remote, Who};
 use crate::policy::{Action, Origin, Policy, Rule, Tier};
@@ -49,18 +51,19 @@ pub enum Reason<'a> {
 
 /// Policies in the order in which they are asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Policies(Vec<Policy>);
+pub struct Policies(Vec<Arc<Policy>>);
 
 impl Policies {
     /// Puts them in order.
-    pub fn new(mut policies: Vec<Policy>) -> Self {
+    pub fn new(policies: impl IntoIterator<Item = Arc<Policy>>) -> Self {
+        let mut policies: Vec<_> = policies.into_iter().collect();
         policies.sort_by(|one, other| (one.tier, &one.origin).cmp(&(other.tier, &other.origin)));
         Self(policies)
     }
 
     /// In their order.
     pub fn iter(&self) -> impl Iterator<Item = &Policy> {
-        self.0.iter()
+        self.0.iter().map(|policy| &**policy)
     }
 
     /// Judges one side of a connection. Staged policies are asked only with `staged`.
@@ -84,7 +87,7 @@ impl Policies {
         };
         let about = |policy: &&Policy| (staged || !policy.staged) && policy.subject.selects(pod);
         let of_tier = |wanted: fn(Tier) -> bool| {
-            let found = self.0.iter().filter(move |policy| wanted(policy.tier));
+            let found = self.iter().filter(move |policy| wanted(policy.tier));
             found.filter(about)
         };
         asked

@@ -10,6 +10,7 @@
 pub mod cluster;
 pub mod compile;
 pub mod connection;
+pub mod distinctions;
 pub mod dns_name;
 pub mod identity;
 pub mod judge;

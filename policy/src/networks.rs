@@ -8,8 +8,14 @@ use crate::peer::{Peer, Peers};
 
 /// Networks, and parts that rules take out of them. Addresses with the same longest match are judged the same, as far as
 /// networks go: so a table of prefixes tells them apart, and an address in none of them is in no network of any rule.
-#[derive(Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Networks(JointPrefixSet<IpNet>);
+
+impl FromIterator<IpNet> for Networks {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(networks: I) -> Self {
+        Self(networks.into_iter().collect())
+    }
+}
 
 impl Networks {
     /// Those of all rules.

@@ -35,7 +35,7 @@ pub enum Who<'a> {
 }
 
 /// Whom a rule is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peers {
     /// Everybody, unknown ones and those outside too.
     All,
@@ -44,7 +44,7 @@ pub enum Peers {
 }
 
 /// One entry of a rule's peers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// Pods with an address of their own.
     Pods(PodPeer),
@@ -57,7 +57,7 @@ pub enum Peer {
 }
 
 /// Pods by namespace, labels and ServiceAccount; all of it has to match.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PodPeer {
     /// Their namespaces.
     pub namespaces: Namespaces,
@@ -68,7 +68,7 @@ pub struct PodPeer {
 }
 
 /// Which namespaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Namespaces {
     /// The one with this name.
     Named(String),
@@ -77,7 +77,7 @@ pub enum Namespaces {
 }
 
 /// Which ServiceAccounts; those that are named, and those with such labels.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Accounts {
     /// By name.
     pub names: BTreeSet<String>,
@@ -86,7 +86,7 @@ pub struct Accounts {
 }
 
 /// A network without some of its parts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Block {
     /// The network.
     pub network: IpNet,
@@ -159,9 +159,16 @@ impl PodPeer {
     }
 
     fn has_namespace(&self, pod: &Identity) -> bool {
-        match &self.namespaces {
-            Namespaces::Named(name) => *name == pod.namespace,
-            Namespaces::Matching(selector) => selector.matches(&pod.namespace_labels),
+        self.namespaces.have(&pod.namespace, &pod.namespace_labels)
+    }
+}
+
+impl Namespaces {
+    /// Whether one with that name and these labels is one of them.
+    pub(crate) fn have(&self, name: &str, labels: &Labels) -> bool {
+        match self {
+            Self::Named(wanted) => wanted == name,
+            Self::Matching(selector) => selector.matches(labels),
         }
     }
 }

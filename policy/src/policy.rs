@@ -7,7 +7,7 @@ use crate::peer::{Doubt, Peers, PodPeer};
 use crate::ports::Ports;
 
 /// An object that says who may talk to whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     /// The object.
     pub origin: Origin,
@@ -24,7 +24,7 @@ pub struct Policy {
 }
 
 /// What a policy says of one direction.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Side {
     /// What no rule of the tier allows is denied. Always false outside [`Tier::Namespaced`].
     pub isolates: bool,
@@ -33,7 +33,7 @@ pub struct Side {
 }
 
 /// What happens to the connections that it matches.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Rule {
     /// Where it stands in its object, as `ingress[0]`, and its name if it has one.
     pub place: String,
@@ -46,7 +46,7 @@ pub struct Rule {
 }
 
 /// What happens to a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Let through; no later rule is asked.
     Accept,

@@ -12,6 +12,8 @@ pub use cluster_network_policy::cluster_network_policy;
 pub use mesh_policy::{Clock, NetworkSets, mesh_policy};
 pub use network_policy::network_policy;
 
+use std::sync::Arc;
+
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -24,7 +26,7 @@ use crate::selector::Selector;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
     /// What holds.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// What means nothing.
     pub problems: Vec<Problem>,
 }
@@ -162,7 +164,7 @@ impl Reader {
 
     fn done(self, policy: Policy) -> Read {
         Read {
-            policy,
+            policy: Arc::new(policy),
             problems: self.problems,
         }
     }

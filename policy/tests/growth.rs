@@ -2,6 +2,7 @@
 //! a hundred, and so does each of its peers.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hauberk_policy::compile::Compiler;
@@ -56,7 +57,7 @@ fn policies(count: usize) -> Policies {
         },
         egress: Side::default(),
     };
-    Policies::new((0..count).map(policy).collect())
+    Policies::new((0..count).map(policy).map(Arc::new))
 }
 
 fn pod(number: usize) -> Identity {

@@ -3,7 +3,12 @@
 //! What a table is brought in step with is always compared with the kernel's actual content, never with a memory of
 //! it: the maps outlive this process, and anyone with the right may write them.
 
-use std::{collections::BTreeMap, io, os::fd::AsFd as _, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::fd::AsFd as _,
+    sync::Arc,
+};
 
 use aya::{
     Ebpf, Pod as Plain,
@@ -210,6 +215,39 @@ impl<M> Table<M> {
         }
         done = done.and(self.delete_all(&mut stale));
         done.map(|()| synced)
+    }
+
+    /// Puts in what is missing or has another value, and leaves what is there beside it, unless there is no room else.
+    /// Answers the keys for which there is none, or that could not be written.
+    pub(super) fn add<K, V>(&mut self, desired: &BTreeMap<K, V>) -> Result<BTreeSet<K>, RedirectError>
+    where
+        K: Ord + Copy,
+        V: PartialEq,
+        M: Entries<K, V>,
+    {
+        let actual = self.map.entries().map_err(RedirectError::map(self.name))?;
+        let is_new = |(key, value): &(&K, &V)| actual.get(key) != Some(value);
+        let missing: Vec<_> = desired.iter().filter(is_new).collect();
+        let room = (self.capacity as usize).saturating_sub(actual.len());
+        if missing.len() > room {
+            let stale = actual.keys().filter(|key| !desired.contains_key(key));
+            self.delete_all(&mut stale.copied().collect())?;
+        }
+        let failed = missing
+            .into_iter()
+            .filter(|(key, value)| self.put(key, value).is_err());
+        Ok(failed.map(|(key, _)| *key).collect())
+    }
+
+    /// Takes out what is not desired.
+    pub(super) fn prune<K, V>(&mut self, desired: &BTreeMap<K, V>) -> Result<(), RedirectError>
+    where
+        K: Ord + Copy,
+        M: Entries<K, V>,
+    {
+        let actual = self.map.entries().map_err(RedirectError::map(self.name))?;
+        let stale = actual.into_keys().filter(|key| !desired.contains_key(key));
+        self.delete_all(&mut stale.collect())
     }
 
     /// Puts in what has a value and takes out the rest.

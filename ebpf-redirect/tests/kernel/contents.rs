@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use hauberk_ebpf_redirect::{
     Hook, Redirect, RedirectError, Synced,
     abi::{
-        COLUMN_TCP, Counter, DIR_EGRESS, FIRST_PROGRAM, IpcacheEntry, Lane, MAX_SLOTS, PHASE_STRICT, Peer,
-        PodAddress, VERDICT_ALLOW, VERDICT_DENY, VerdictKey, port_key,
+        COLUMN_TCP, Counter, DIR_EGRESS, IpcacheEntry, Lane, MAX_SLOTS, PHASE_STRICT, Peer, PodAddress,
+        VERDICT_ALLOW, VERDICT_DENY, VerdictKey, port_key,
     },
     address::Prefix,
 };
@@ -92,18 +92,6 @@ fn every_map_is_kept_in_step() {
         r.sync_lane_cookies(&BTreeMap::from([(8, 3)])).expect("synced"),
         synced(0, 1, 1)
     );
-    let key = VerdictKey {
-        set: 1,
-        remote: 2,
-        direction: DIR_EGRESS,
-    };
-    assert_eq!(
-        r.sync_verdicts(&BTreeMap::from([(key, VERDICT_DENY)]))
-            .expect("synced"),
-        synced(1, 0, 0)
-    );
-    let ports = [((port_key(FIRST_PROGRAM, COLUMN_TCP, 80), 56), VERDICT_ALLOW)];
-    assert_eq!(r.sync_ports(&ports.into()).expect("synced"), synced(1, 0, 0));
     assert_eq!(
         r.sync_devices(&BTreeMap::from([(3, Default::default())]))
             .expect("synced"),
@@ -122,6 +110,56 @@ fn every_map_is_kept_in_step() {
     lanes[31].tun_ifindex = 9;
     assert_eq!(r.sync_lanes(&lanes).expect("synced"), synced(0, 1, 0));
     assert_eq!(r.sync_lanes(&lanes).expect("synced"), synced(0, 0, 0));
+}
+
+#[test]
+fn policy_that_finds_no_room_is_named_by_its_sets_and_keeps_nothing_else_out() {
+    let mut s = Sandbox::with(|options| {
+        options.capacities.insert("VERDICTS".into(), 3);
+        options.capacities.insert("PORTS".into(), 3);
+    });
+    let r = &mut s.redirect;
+    let verdicts = |sets: std::ops::Range<u32>, verdict| {
+        let key = |set| VerdictKey {
+            set,
+            remote: 2,
+            direction: DIR_EGRESS,
+        };
+        sets.map(|set| (key(set), verdict)).collect::<BTreeMap<_, _>>()
+    };
+    let ports = |programs: std::ops::Range<u32>| {
+        let key = |program| (port_key(program, COLUMN_TCP, 80), 56);
+        programs
+            .map(|program| (key(program), VERDICT_ALLOW))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let none = BTreeSet::new();
+    let old = verdicts(1..3, VERDICT_DENY);
+    assert_eq!(r.add_policy(&old, &ports(7..9)).expect("added"), none);
+    // What is not wanted any more stays until it is told to go, or until its room is needed.
+    assert_eq!(
+        r.add_policy(&verdicts(3..4, VERDICT_DENY), &ports(7..9))
+            .expect("added"),
+        none
+    );
+    assert_eq!(r.add_policy(&old, &ports(7..9)).expect("added"), none);
+    assert_eq!(
+        r.add_policy(&verdicts(5..8, VERDICT_DENY), &ports(7..9))
+            .expect("added"),
+        none
+    );
+    let incomplete = r.add_policy(&verdicts(5..9, VERDICT_DENY), &ports(7..9));
+    assert_eq!(incomplete.expect("added"), BTreeSet::from([8]));
+    // A program that is not there breaks the sets that have it.
+    let of_program = verdicts(5..6, 9);
+    let incomplete = r.add_policy(&of_program, &ports(7..10));
+    assert_eq!(incomplete.expect("added"), BTreeSet::from([5]));
+    r.prune_policy(&BTreeMap::new(), &BTreeMap::new())
+        .expect("pruned");
+    assert_eq!(
+        r.add_policy(&verdicts(20..23, 9), &ports(9..10)).expect("added"),
+        none
+    );
 }
 
 #[test]

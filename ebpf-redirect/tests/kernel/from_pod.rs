@@ -66,7 +66,7 @@ pub fn pod(phase: u32, flags: u32) -> PodSandbox {
         .expect("PEERS");
     s.redirect.sync_lanes(&lanes()).expect("LANES");
     s.redirect
-        .sync_verdicts(&verdicts(&[SET, SECOND_SET], VERDICT_ALLOW))
+        .add_policy(&verdicts(&[SET, SECOND_SET], VERDICT_ALLOW), &BTreeMap::new())
         .expect("VERDICTS");
     let pods = [(pod, Pod { set: SET }), (second, Pod { set: SECOND_SET })];
     s.redirect.sync_pods(&pods.into()).expect("PODS");

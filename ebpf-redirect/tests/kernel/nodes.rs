@@ -265,7 +265,7 @@ impl Node {
                 .sync_devices(&[(uplink, device)].into())
                 .expect("DEVICES");
             redirect
-                .sync_verdicts(&verdicts(&[OPEN], VERDICT_ALLOW))
+                .add_policy(&verdicts(&[OPEN], VERDICT_ALLOW), &BTreeMap::new())
                 .expect("VERDICTS");
             redirect.sync_pods(&pods).expect("PODS");
             redirect.sync_pod_addresses(&addresses).expect("POD_ADDRESSES");

@@ -7,7 +7,7 @@ use hauberk_ebpf_redirect::{
     abi::{
         COLUMN_OTHER, COLUMN_SCTP, COLUMN_TCP, COLUMN_UDP, CONFIG_AUDIT, CONFIG_ENFORCE, CONNECTION_EGRESS,
         CONNECTION_REPLIED, Connection, Counter, DIR_EGRESS, DIR_INGRESS, DropReason, FIRST_PROGRAM,
-        IDENTITY_ANY, IDENTITY_OUTSIDE, PHASE_SENDING, PORT_PREFIX, Pod, SET_CLOSED, VERDICT_ALLOW,
+        IDENTITY_ANY, IDENTITY_OUTSIDE, PHASE_SENDING, PORT_PREFIX, Pod, PortKey, SET_CLOSED, VERDICT_ALLOW,
         VERDICT_DENY, VerdictKey, port_key,
     },
 };
@@ -56,9 +56,16 @@ impl PodSandbox {
 
     /// Everything of the second pod is allowed, of the first one only this.
     fn judge_by(&mut self, entries: &[(VerdictKey, u32)]) {
+        self.judge_by_ports(entries, &BTreeMap::new());
+    }
+
+    fn judge_by_ports(&mut self, entries: &[(VerdictKey, u32)], ports: &BTreeMap<(PortKey, u8), u32>) {
         let mut all = verdicts(&[SECOND_SET], VERDICT_ALLOW);
         all.extend(entries.iter().copied());
-        self.s.redirect.sync_verdicts(&all).expect("VERDICTS");
+        let redirect = &mut self.s.redirect;
+        let incomplete = redirect.add_policy(&all, ports).expect("VERDICTS and PORTS");
+        assert!(incomplete.is_empty(), "there is room");
+        redirect.prune_policy(&all, ports).expect("VERDICTS and PORTS");
     }
 
     fn only(&mut self, direction: u32) {
@@ -119,7 +126,6 @@ fn an_identity_has_a_verdict_of_its_own_or_that_of_all_others() {
 #[test]
 fn a_program_says_which_ports_of_which_protocol() {
     let mut p = enforcing();
-    p.judge_by(&[(of_set(IDENTITY_ANY, DIR_EGRESS), FIRST_PROGRAM + 5)]);
     let prefix = |column, port, length: u8| {
         let key = port_key(FIRST_PROGRAM + 5, column, port);
         (key, PORT_PREFIX as u8 + length)
@@ -134,7 +140,7 @@ fn a_program_says_which_ports_of_which_protocol() {
         (prefix(COLUMN_SCTP, 9, 16), VERDICT_DENY),
         (prefix(COLUMN_OTHER, 0, 16), VERDICT_ALLOW),
     ]);
-    p.s.redirect.sync_ports(&ports).expect("PORTS");
+    p.judge_by_ports(&[(of_set(IDENTITY_ANY, DIR_EGRESS), FIRST_PROGRAM + 5)], &ports);
     for (own, far) in pairs(FAR) {
         let tcp = |port| p.send(&Frame::tcp(own, far, 4000, port, SYN));
         let udp = |port| p.send(&Frame::udp(own, far, 4000, port));
@@ -212,16 +218,12 @@ fn a_right_that_is_taken_away_ends_the_connection() {
         p.set(SET);
         established(&p, own, far);
         // Another set, under which it is still allowed although answers by themselves are not.
-        let mut other = verdicts(&[SECOND_SET], VERDICT_ALLOW);
-        other.insert(
-            VerdictKey {
-                set: 60,
-                remote: IDENTITY_ANY,
-                direction: DIR_EGRESS,
-            },
-            VERDICT_ALLOW,
-        );
-        p.s.redirect.sync_verdicts(&other).expect("VERDICTS");
+        let other = VerdictKey {
+            set: 60,
+            remote: IDENTITY_ANY,
+            direction: DIR_EGRESS,
+        };
+        p.judge_by(&[(other, VERDICT_ALLOW)]);
         p.set(60);
         assert_eq!(p.receive(&Frame::tcp(far, own, 80, 4000, ACK)), Outcome::Next);
         // One that denies it, whoever speaks first.
@@ -366,10 +368,9 @@ fn an_icmp_error_belongs_to_the_connection_that_it_quotes() {
 #[test]
 fn fragments_follow_their_first_one() {
     let mut p = enforcing();
-    p.judge_by(&[(of_set(IDENTITY_ANY, DIR_EGRESS), FIRST_PROGRAM)]);
     let udp = |port| (port_key(FIRST_PROGRAM, COLUMN_UDP, port), PORT_PREFIX as u8 + 16);
     let ports = BTreeMap::from([(udp(53), VERDICT_ALLOW)]);
-    p.s.redirect.sync_ports(&ports).expect("PORTS");
+    p.judge_by_ports(&[(of_set(IDENTITY_ANY, DIR_EGRESS), FIRST_PROGRAM)], &ports);
     for (own, far) in pairs(FAR) {
         let first = |port, id| Frame::udp(own, far, 4000, port).fragment_of(id, 0, true);
         let rest = |id| Frame::new(own, far, UDP, vec![0xff; 32]).fragment_of(id, 8, false);

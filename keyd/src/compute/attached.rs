@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::Local;
-use crate::snapshot::{Claims, Identity, ObjectName, PackedPod, Snapshot};
+use crate::snapshot::{Claims, ObjectName, PackedPod, Snapshot};
 
 /// An interface that CNI gave a pod of this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,14 +37,9 @@ impl Attached {
         self.is_of(pod).then_some(pod)
     }
 
-    /// What policies can tell it by: of a pod that the API does not show yet the namespace.
-    pub(super) fn identity(&self, snapshot: &Snapshot) -> Identity {
-        let of_namespace = || {
-            let namespace = self.pod.as_ref().map_or("", |pod| &pod.namespace);
-            Identity::of(namespace, "", std::iter::empty())
-        };
-        self.object(snapshot)
-            .map_or_else(of_namespace, PackedPod::identity)
+    /// Its namespace; empty where CNI was not told.
+    pub(super) fn namespace(&self) -> &str {
+        self.pod.as_ref().map_or("", |pod| &pod.namespace)
     }
 }
 
@@ -127,10 +122,6 @@ mod tests {
         }
     }
 
-    fn unlabelled() -> Identity {
-        Identity::of("web", "", std::iter::empty())
-    }
-
     fn local(attached: Vec<Attached>) -> Local {
         Local {
             node: "a".into(),
@@ -159,7 +150,7 @@ mod tests {
         let held = settle(&local, &mut claims);
         assert_eq!(held[&ip("10.77.1.5")].interface, 8);
         assert!(claims.pods.is_empty());
-        assert_eq!(held[&ip("10.77.1.5")].identity(&snapshot), unlabelled());
+        assert_eq!(held[&ip("10.77.1.5")].object(&snapshot), None);
     }
 
     #[test]
@@ -177,13 +168,13 @@ mod tests {
     #[test]
     fn a_pod_made_anew_under_its_name_does_not_inherit_labels() {
         let snapshot = snapshot();
-        let of = |uid| attached("shop", uid, "10.77.1.5", 7).identity(&snapshot);
-        let labelled = snapshot.pods.find(&name("shop")).unwrap().identity();
-        assert_eq!((of("old"), of("new")), (labelled, unlabelled()));
+        let has_object = |attached: &Attached| attached.object(&snapshot).is_some();
+        let of = |uid| has_object(&attached("shop", uid, "10.77.1.5", 7));
+        assert_eq!((of("old"), of("new")), (true, false));
         let unnamed = Attached {
             uid: None,
             ..attached("shop", "", "10.77.1.5", 7)
         };
-        assert_eq!(unnamed.identity(&snapshot), labelled);
+        assert!(has_object(&unnamed));
     }
 }

@@ -209,6 +209,12 @@ fn degraded(claims: &Claims, local: &Local, desired: &DesiredState) -> Condition
             listed(external.iter().map(String::as_str)),
         ));
     }
+    if !desired.policy_problems.is_empty() {
+        reasons.push(Reason::new(
+            "PolicyNotUnderstood",
+            listed(desired.policy_problems.iter().map(String::as_str)),
+        ));
+    }
     if !desired.unsupported.is_empty() {
         let settings = listed(desired.unsupported.iter().copied());
         reasons.push(Reason::new(

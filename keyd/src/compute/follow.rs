@@ -3,21 +3,21 @@
 //! In a large cluster nearly every change is of a pod on another node, and says no more than who has its addresses.
 //! A [`Follower`] keeps what is needed to tell that, and answers in the time that the change takes. Whatever could mean
 //! more is left to [`super::compute`]: any other object, a pod of this node, an address that somebody else has or may
-//! have as well, one that its pod may not have. So no conflict is settled here, and what comes out is what
+//! have as well, one that its pod may not have, a pod unlike all that policies have told apart so far. So no conflict is settled here, and what comes out is what
 //! [`super::compute`] would say.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
 use hauberk_abi as abi;
 
 use super::ipcache::{RemoteEntries, entry_in};
-use super::{DesiredState, Local, lpm_key};
-use crate::memory::Memory;
+use super::{DesiredState, Local, Rule, lpm_key};
 use crate::snapshot::{Claims, ObjectName, PackedPod, Snapshot, Symbol};
 
-/// Identities that are not forgotten yet, beyond twice the pods.
-const IDENTITIES_LEFT: usize = 1024;
+/// An address, its key and its entry.
+type Claim = (IpAddr, (abi::Addr, u8), abi::IpcacheEntry);
 
 /// Entries of map `IPCACHE` to put in, or to take out.
 pub type AddressChanges = BTreeMap<(abi::Addr, u8), Option<abi::IpcacheEntry>>;
@@ -46,6 +46,8 @@ pub struct Follower {
     contested: BTreeSet<IpAddr>,
     /// Pods that CNI told of: they have the identity of the API's object by that name.
     attached: HashSet<ObjectName>,
+    /// What policies tell apart.
+    rule: Arc<Rule>,
 }
 
 impl Follower {
@@ -77,41 +79,36 @@ impl Follower {
                 .filter_map(|attached| attached.pod.clone())
                 .collect(),
             remote,
+            rule: Arc::clone(&desired.rule),
         }
     }
 
-    /// What makes of `desired` what `snapshot` says; there is no answer where all has to be computed anew. New
-    /// identities get their numbers in `memory`.
-    pub fn follow(
-        &self,
-        snapshot: &Snapshot,
-        desired: &DesiredState,
-        memory: &mut Memory,
-    ) -> Option<AddressChanges> {
-        let numbers = &mut memory.numbers;
+    /// What makes of `desired` what `snapshot` says; there is no answer where all has to be computed anew.
+    pub fn follow(&self, snapshot: &Snapshot, desired: &DesiredState) -> Option<AddressChanges> {
         let before = Snapshot {
             pods: snapshot.pods.clone(),
             ..self.snapshot.clone()
         };
-        if before != *snapshot || numbers.identities() > 2 * snapshot.pods.len() + IDENTITIES_LEFT {
+        if before != *snapshot {
             return None;
         }
         let changes = || snapshot.pods.changes_since(&self.snapshot.pods);
         let mut entries = AddressChanges::new();
         for pod in changes().filter_map(|change| change.before) {
-            for (key, _) in self.claims(pod)? {
+            for (_, key, _) in self.claims(pod)? {
                 entries.insert(key, None);
             }
         }
         for pod in changes().filter_map(|change| change.now) {
-            for (key, entry) in self.claims(pod)? {
+            for (address, key, entry) in self.claims(pod)? {
                 let has = entries
                     .get(&key)
                     .map_or(desired.ipcache.contains_key(&key), Option::is_some);
                 if has {
                     return None;
                 }
-                let identity = numbers.identity(pod.identity());
+                let classes = &self.rule.classes;
+                let identity = classes.known(classes.pod(pod, snapshot), address.into())?;
                 entries.insert(key, Some(abi::IpcacheEntry { identity, ..entry }));
             }
         }
@@ -131,7 +128,7 @@ impl Follower {
     }
 
     /// The entries that a pod's addresses have, but for its identity; no answer where that is not for it alone to say.
-    fn claims(&self, pod: &PackedPod) -> Option<Vec<((abi::Addr, u8), abi::IpcacheEntry)>> {
+    fn claims(&self, pod: &PackedPod) -> Option<Vec<Claim>> {
         let is_attached = || self.attached.iter().any(|name| pod.is_named(name));
         if pod.node() == self.here.as_ref() || is_attached() {
             return None;
@@ -141,10 +138,15 @@ impl Follower {
             return Some(Vec::new());
         };
         let entry = |address: &IpAddr| {
-            if self.taken.contains(address) || self.contested.contains(address) {
+            let taken = self.taken.contains(address) || self.contested.contains(address);
+            if taken || self.rule.classes.is_network((*address).into()) {
                 return None;
             }
-            Some((lpm_key((*address).into()), entry_in(prefixes, *address)?))
+            Some((
+                *address,
+                lpm_key((*address).into()),
+                entry_in(prefixes, *address)?,
+            ))
         };
         pod.addresses().iter().map(entry).collect()
     }

@@ -5,41 +5,73 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hauberk_abi as abi;
-use ipnet::IpNet;
+use hauberk_policy::compile::SetId;
+use ipnet::{IpNet, Ipv4Net};
 
+use super::policy::{Holder, Policing};
 use super::{Attached, Local, lpm_key};
-use crate::memory::{Memory, Numbers};
+use crate::memory::KnownNode;
 use crate::snapshot::{Claims, PackedPod, Snapshot, Symbol};
+
+/// What addresses are read from.
+#[derive(Clone, Copy)]
+pub(super) struct Sight<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) claims: &'a Claims,
+    /// The addresses that CNI gave pods of this node.
+    pub(super) held: &'a BTreeMap<IpAddr, &'a Attached>,
+    pub(super) local: &'a Local,
+    /// Covered prefixes.
+    pub(super) covered: &'a BTreeSet<IpNet>,
+    /// Nodes as they are remembered.
+    pub(super) lost: &'a BTreeMap<String, KnownNode>,
+    /// Prefixes of external peers, with the peers' numbers.
+    pub(super) external: &'a [(u32, IpNet)],
+}
 
 /// The kernel's maps of addresses and pods.
 #[derive(Default)]
 pub(super) struct Addresses {
     pub(super) ipcache: BTreeMap<(abi::Addr, u8), abi::IpcacheEntry>,
-    pub(super) pods: BTreeMap<u32, abi::Pod>,
+    /// By interface; a pod without a set is closed.
+    pub(super) pods: BTreeMap<u32, Option<SetId>>,
     pub(super) pod_addresses: BTreeSet<abi::PodAddress>,
     pub(super) remote: RemoteEntries,
 }
 
 impl Addresses {
-    /// Fills in nodes and pods; `held` are the addresses that CNI gave pods of this node.
-    pub(super) fn of(
-        snapshot: &Snapshot,
-        claims: &Claims,
-        held: &BTreeMap<IpAddr, &Attached>,
-        local: &Local,
-        memory: &mut Memory,
-    ) -> Self {
+    /// Fills in what is covered, nodes, networks and pods.
+    pub(super) fn of(sight: &Sight, policing: &mut Policing) -> Self {
+        let Sight {
+            snapshot,
+            claims,
+            held,
+            local,
+            ..
+        } = *sight;
         let mut addresses = Self::default();
-        addresses.insert_lost(claims, memory);
-        let numbers = &mut memory.numbers;
+        for prefix in sight.covered {
+            let identity = policing.number(Holder::Unknown, *prefix);
+            addresses.insert(
+                *prefix,
+                abi::IpcacheEntry {
+                    identity,
+                    ..Default::default()
+                },
+            );
+        }
+        addresses.insert_lost(sight, policing);
         for (node, prefixes) in &claims.node_prefixes {
             for prefix in prefixes {
-                addresses.insert(*prefix, remote_entry(node, *prefix, local, numbers));
+                addresses.insert(*prefix, remote_entry(node, *prefix, local, policing));
             }
         }
+        addresses.insert_external(sight, policing);
+        addresses.insert_networks(sight, policing);
         for (node, own) in &claims.node_addresses {
             for prefix in own.iter().copied().map(IpNet::from) {
-                let mut entry = remote_entry(node, prefix, local, numbers);
+                let mut entry = remote_entry(node, prefix, local, policing);
+                entry.identity = policing.number(policing.classes.node(node, snapshot), prefix);
                 entry.flags = if *node == local.node {
                     abi::IP_NODE | abi::IP_SELF
                 } else {
@@ -48,7 +80,6 @@ impl Addresses {
                 addresses.insert(prefix, entry);
             }
         }
-        let mut in_use = HashSet::with_capacity(claims.pods.len());
         let of_nodes: BTreeSet<IpAddr> = claims.node_addresses.values().flatten().copied().collect();
         // Whoever may annotate a pod could make it speak as a node, or as a neighbour.
         let free = |extra: &[IpAddr], pod: Option<&PackedPod>| -> Vec<IpAddr> {
@@ -67,31 +98,31 @@ impl Addresses {
         };
         // CNI knows whose an interface is, and comes first.
         for (address, attached) in held {
-            let identity = attached.identity(snapshot);
-            let number = numbers.identity(identity);
-            in_use.insert(identity);
             let object = attached.object(snapshot);
+            let (holder, set) = match object {
+                Some(pod) => policing.pod(pod, snapshot),
+                None => policing.unseen(attached.namespace(), snapshot),
+            };
             let extra = object.map_or(&[][..], PackedPod::extra_addresses);
             let own = std::slice::from_ref(address);
             let extra = free(extra, object);
-            addresses.insert_local(own, &extra, number, Some(attached.interface));
+            addresses.insert_local(own, &extra, &holder, Some((attached.interface, set)), policing);
         }
         let by_interface: BTreeMap<u32, &Attached> = held
             .values()
             .map(|attached| (attached.interface, *attached))
             .collect();
         let here = Symbol::new(&local.node);
-        let remote = remote_entries(claims, local, numbers);
+        let remote = remote_entries(claims, local, policing);
         let mut own_pods = Vec::new();
         for (address, pod) in &claims.pods {
-            let number = numbers.identity(pod.identity());
-            in_use.insert(pod.identity());
             let Some(node) = pod.node() else { continue };
             if *node == here {
                 own_pods.push(pod);
             } else if let Some(entry) = remote.get(node).and_then(|prefixes| entry_in(prefixes, *address)) {
-                let identity = number;
-                addresses.insert(IpNet::from(*address), abi::IpcacheEntry { identity, ..entry });
+                let at = IpNet::from(*address);
+                let identity = policing.number(policing.classes.pod(pod, snapshot), at);
+                addresses.insert(at, abi::IpcacheEntry { identity, ..entry });
             }
         }
         // In the order of names, since of two pods on one interface the first has it.
@@ -114,23 +145,23 @@ impl Addresses {
                 attached.is_none_or(|attached| attached.is_of(pod))
             };
             let interface = own.iter().find_map(at).filter(is_free);
-            let number = numbers.identity(pod.identity());
             let extra = free(pod.extra_addresses(), Some(pod));
-            addresses.insert_local(&own, &extra, number, interface);
+            let (holder, set) = policing.pod(pod, snapshot);
+            let interface = interface.map(|interface| (interface, set));
+            addresses.insert_local(&own, &extra, &holder, interface, policing);
         }
-        numbers.retain_identities(&in_use);
         addresses.remote = remote;
         addresses
     }
 
     /// What a Node that is gone had stays its own, until somebody else has it.
-    fn insert_lost(&mut self, claims: &Claims, memory: &mut Memory) {
-        let Memory { nodes, numbers, .. } = memory;
-        for (name, known) in nodes
+    fn insert_lost(&mut self, sight: &Sight, policing: &mut Policing) {
+        let lost = sight
+            .lost
             .iter()
-            .filter(|(name, _)| !claims.node_prefixes.contains_key(*name))
-        {
-            let peer = numbers.peer(name);
+            .filter(|(name, _)| !sight.claims.node_prefixes.contains_key(*name));
+        for (name, known) in lost {
+            let peer = policing.numbering.numbers.peer(name);
             let hosts = known.addresses.iter().copied().map(IpNet::from);
             let entries = known
                 .prefixes
@@ -140,6 +171,7 @@ impl Addresses {
             for (prefix, flags) in entries {
                 let entry = abi::IpcacheEntry {
                     peer,
+                    identity: policing.number(Holder::Unknown, prefix),
                     flags,
                     ..Default::default()
                 };
@@ -148,25 +180,85 @@ impl Addresses {
         }
     }
 
+    fn insert_external(&mut self, sight: &Sight, policing: &mut Policing) {
+        for (number, prefix) in sight.external {
+            let entry = abi::IpcacheEntry {
+                peer: *number,
+                identity: policing.number(Holder::Outside, *prefix),
+                flags: 0,
+                ifindex: sight.local.via.get(prefix).copied().unwrap_or(0),
+            };
+            self.insert(*prefix, entry);
+        }
+    }
+
+    /// Networks of policies: an address in one has the network's identity, and is whose it was without.
+    fn insert_networks(&mut self, sight: &Sight, policing: &mut Policing) {
+        let mut networks: Vec<IpNet> = policing.classes.networks().collect();
+        if !networks.is_empty() {
+            // Or an IPv6 network that all mapped addresses lie in would be taken for theirs.
+            networks.push(IpNet::V4(Ipv4Net::default()));
+        }
+        networks.sort_unstable_by_key(IpNet::prefix_len);
+        let of_nodes = sight.claims.node_prefixes.values().flatten();
+        let of_lost = sight.lost.values().flat_map(|known| &known.prefixes);
+        let mesh: HashSet<IpNet> = sight
+            .covered
+            .iter()
+            .chain(of_nodes)
+            .chain(of_lost)
+            .copied()
+            .collect();
+        for network in networks {
+            let around = |length| {
+                IpNet::new(network.addr(), length)
+                    .expect("no longer than it was")
+                    .trunc()
+            };
+            let mut lengths = (0..=network.prefix_len()).rev().map(around);
+            let entry = lengths
+                .clone()
+                .find_map(|wider| self.ipcache.get(&lpm_key(wider)).copied());
+            let holder = match lengths.any(|wider| mesh.contains(&wider)) {
+                true => Holder::Unknown,
+                false => Holder::Outside,
+            };
+            let entry = abi::IpcacheEntry {
+                identity: policing.number(holder, network),
+                flags: 0,
+                ..entry.unwrap_or_default()
+            };
+            self.insert(network, entry);
+        }
+    }
+
     /// Adds one prefix.
     pub(super) fn insert(&mut self, prefix: IpNet, entry: abi::IpcacheEntry) {
         self.ipcache.insert(lpm_key(prefix), entry);
     }
 
-    fn insert_local(&mut self, own: &[IpAddr], extra: &[IpAddr], identity: u32, interface: Option<u32>) {
+    /// The addresses of a pod of this node, with its interface and its set of policies where it has one.
+    fn insert_local(
+        &mut self,
+        own: &[IpAddr],
+        extra: &[IpAddr],
+        holder: &Holder,
+        interface: Option<(u32, Option<SetId>)>,
+        policing: &mut Policing,
+    ) {
         // Without an interface the address is nobody's: the host's stack knows best where it is.
-        let (flags, at) = interface.map_or((0, 0), |ifindex| (abi::IP_LOCAL_POD, ifindex));
-        for address in own {
+        let (flags, at) = interface.map_or((0, 0), |(ifindex, _)| (abi::IP_LOCAL_POD, ifindex));
+        for address in own.iter().copied().map(IpNet::from) {
             let entry = abi::IpcacheEntry {
                 peer: abi::NO_PEER,
-                identity,
+                identity: policing.number(holder.clone(), address),
                 flags,
                 ifindex: at,
             };
-            self.insert(IpNet::from(*address), entry);
+            self.insert(address, entry);
         }
-        let Some(ifindex) = interface else { return };
-        self.pods.entry(ifindex).or_insert(abi::Pod { set: super::OPEN });
+        let Some((ifindex, set)) = interface else { return };
+        self.pods.entry(ifindex).or_insert(set);
         for address in own.iter().chain(extra) {
             let (addr, _) = lpm_key(IpNet::from(*address));
             self.pod_addresses.insert(abi::PodAddress { ifindex, addr });
@@ -177,13 +269,13 @@ impl Addresses {
 /// What is known of each prefix of the other nodes, by the symbol of their name.
 pub(super) type RemoteEntries = HashMap<Symbol, Vec<(IpNet, abi::IpcacheEntry)>>;
 
-pub(super) fn remote_entries(claims: &Claims, local: &Local, numbers: &mut Numbers) -> RemoteEntries {
+fn remote_entries(claims: &Claims, local: &Local, policing: &mut Policing) -> RemoteEntries {
     let others = claims
         .node_prefixes
         .iter()
         .filter(|(node, _)| **node != local.node);
     let mut entries_of = |node: &str, prefixes: &[IpNet]| {
-        let entry = |prefix: &IpNet| (*prefix, remote_entry(node, *prefix, local, numbers));
+        let entry = |prefix: &IpNet| (*prefix, remote_entry(node, *prefix, local, policing));
         prefixes.iter().map(entry).collect()
     };
     others
@@ -201,14 +293,18 @@ pub(super) fn entry_in(
 }
 
 /// What is known of all addresses in a node's prefix.
-fn remote_entry(node: &str, prefix: IpNet, local: &Local, numbers: &mut Numbers) -> abi::IpcacheEntry {
+fn remote_entry(node: &str, prefix: IpNet, local: &Local, policing: &mut Policing) -> abi::IpcacheEntry {
+    let identity = policing.number(Holder::Unknown, prefix);
     if node == local.node {
-        return abi::IpcacheEntry::default();
+        return abi::IpcacheEntry {
+            identity,
+            ..Default::default()
+        };
     }
-    let ifindex = local.via.get(&prefix).copied().unwrap_or(0);
     abi::IpcacheEntry {
-        peer: numbers.peer(node),
-        ifindex,
-        ..Default::default()
+        peer: policing.numbering.numbers.peer(node),
+        identity,
+        flags: 0,
+        ifindex: local.via.get(&prefix).copied().unwrap_or(0),
     }
 }

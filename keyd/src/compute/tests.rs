@@ -2,6 +2,7 @@
 
 mod cluster;
 mod follow;
+mod policy;
 
 use hauberk_api::{ExternalPeer, MeshStatus};
 

@@ -2,9 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use hauberk_api::{EXTRA_ADDRESSES, ExternalPeer, MESH_NAME, Mesh, MeshStatus, NodeTunnel, STARTUP_TAINT};
+use hauberk_api::{
+    ClusterNetworkPolicy, EXTRA_ADDRESSES, ExternalPeer, MESH_NAME, Mesh, MeshStatus, NodeTunnel,
+    STARTUP_TAINT,
+};
+use hauberk_policy::identity::NamedPort;
+use hauberk_policy::read;
 use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 
@@ -64,6 +71,7 @@ pub(crate) fn node(node: native::Node) -> Converted {
     let starting = spec
         .taints
         .is_some_and(|taints| taints.iter().any(|taint| taint.key == STARTUP_TAINT));
+    let labels = node.metadata.labels.clone().unwrap_or_default();
     let mut addresses = Vec::new();
     for (item, address) in status.addresses.iter().flatten().enumerate() {
         if address.type_ == "InternalIP" {
@@ -85,13 +93,14 @@ pub(crate) fn node(node: native::Node) -> Converted {
                 pod_cidrs,
                 addresses,
                 starting,
+                labels,
             },
         ),
         wrongs,
     )
 }
 
-pub(super) fn namespace(namespace: core::Namespace) -> Converted {
+pub(crate) fn namespace(namespace: core::Namespace) -> Converted {
     let name = name(&namespace.metadata)?;
     Ok(Object::Namespace(
         name,
@@ -101,7 +110,7 @@ pub(super) fn namespace(namespace: core::Namespace) -> Converted {
     ))
 }
 
-pub(super) fn service_account(account: core::ServiceAccount) -> Converted {
+pub(crate) fn service_account(account: core::ServiceAccount) -> Converted {
     let name = namespaced(&account.metadata)?;
     Ok(Object::ServiceAccount(
         name,
@@ -109,6 +118,16 @@ pub(super) fn service_account(account: core::ServiceAccount) -> Converted {
             labels: labels(account.metadata),
         },
     ))
+}
+
+pub(crate) fn network_policy(policy: NetworkPolicy) -> Converted {
+    namespaced(&policy.metadata)?;
+    Ok(Object::Policy(Arc::new(read::network_policy(&policy))))
+}
+
+pub(crate) fn cluster_network_policy(policy: ClusterNetworkPolicy) -> Converted {
+    name(&policy.metadata)?;
+    Ok(Object::Policy(Arc::new(read::cluster_network_policy(&policy))))
 }
 
 pub(crate) fn pod(pod: native::Pod) -> Converted {
@@ -158,6 +177,12 @@ pub(crate) fn pod(pod: native::Pod) -> Converted {
             )),
         }
     }
+    let stay = spec.containers.into_iter().flatten();
+    let sidecars = spec.init_containers.into_iter().flatten();
+    let sidecars = sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let ports = stay
+        .chain(sidecars)
+        .flat_map(|container| container.ports.unwrap_or_default());
     let origin = Origin {
         created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
         uid: pod.metadata.uid.clone(),
@@ -176,6 +201,8 @@ pub(crate) fn pod(pod: native::Pod) -> Converted {
         finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
         labels: labels(pod.metadata),
         service_account: spec.service_account_name.unwrap_or_else(|| "default".to_owned()),
+        ports: ports.filter_map(|port| NamedPort::read(&port)).collect(),
+        is_anonymous: is_mirror,
     };
     // A kubelet makes them as it likes, past whoever grants labels and ServiceAccounts to pods. What is left is what
     // CNI tells of a static pod as well.
@@ -183,6 +210,7 @@ pub(crate) fn pod(pod: native::Pod) -> Converted {
         converted.labels.clear();
         converted.service_account.clear();
         converted.extra_addresses.clear();
+        converted.ports.clear();
     }
     finish(Object::Pod(name, Box::new(converted)), wrongs)
 }

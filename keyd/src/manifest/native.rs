@@ -70,6 +70,20 @@ pub struct PodSpec {
     pub host_network: Option<bool>,
     /// Its ServiceAccount.
     pub service_account_name: Option<String>,
+    /// Containers.
+    pub containers: Option<Vec<Container>>,
+    /// Those that run before; some of them go on.
+    pub init_containers: Option<Vec<Container>>,
+}
+
+/// A container of a Pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Container {
+    /// Its ports.
+    pub ports: Option<Vec<core::ContainerPort>>,
+    /// `Always` of an init container makes it a sidecar (KEP-753).
+    pub restart_policy: Option<String>,
 }
 
 /// `status` of a Pod.

@@ -148,6 +148,7 @@ impl Node {
         let devices = Devices::sort(self.wiring.tables(), pods, tuns.collect());
         self.failures
             .extend(kernel.apply(self.desired.as_ref(), desired, &devices, &self.lanes));
+        self.rule = Some(desired.rule.clone());
         if let Err(error) = self.lanes.sync_control(&control) {
             self.failures.push(format!("control addresses of lanes: {error}"));
         }
@@ -177,6 +178,7 @@ impl Node {
             return;
         }
         self.fallback = Fallback::default();
+        self.rule = None;
         let removed = match self.kernel.take() {
             Some(kernel) => kernel.remove(),
             None => kernel::remove_left(&self.options.pin_dir),

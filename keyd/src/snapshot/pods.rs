@@ -12,10 +12,12 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hauberk_policy::identity::NamedPort;
+use hauberk_policy::ports::Protocol;
 use k8s_openapi::jiff::Timestamp;
 
 use super::symbol::Symbol;
-use super::{Identity, ObjectName, Pod};
+use super::{Digest, ObjectName, Pod};
 use uid::Uid;
 
 /// Ten thousand pods are ten in a list; a copy of all is as many pointers.
@@ -34,16 +36,18 @@ pub struct PackedPod {
     addresses: Box<[IpAddr]>,
     own_addresses: u16,
     owns_addresses: bool,
+    is_anonymous: bool,
     service_account: Symbol,
     /// By their keys.
     labels: Box<[(Symbol, Symbol)]>,
-    identity: Identity,
+    ports: Box<[(Symbol, Protocol, u16)]>,
+    looks: Digest,
 }
 
 impl PackedPod {
     fn new(name: &ObjectName, pod: &Pod) -> Self {
         let own = &pod.addresses[..pod.addresses.len().min(usize::from(u16::MAX))];
-        let labels = pod.labels.iter();
+        let (labels, ports) = (pod.labels.iter(), pod.ports.iter());
         Self {
             namespace: Symbol::new(&name.namespace),
             name: name.name.as_str().into(),
@@ -53,16 +57,21 @@ impl PackedPod {
             addresses: [own, &pod.extra_addresses].concat().into(),
             own_addresses: own.len() as u16,
             owns_addresses: pod.owns_addresses(),
+            is_anonymous: pod.is_anonymous,
             service_account: Symbol::new(&pod.service_account),
             labels: labels
-                .clone()
                 .map(|(key, value)| (Symbol::new(key), Symbol::new(value)))
                 .collect(),
-            identity: Identity::of(
+            ports: ports
+                .map(|port| (Symbol::new(&port.name), port.protocol, port.number))
+                .collect(),
+            looks: Digest::of(&(
                 &name.namespace,
                 &pod.service_account,
-                labels.map(|(key, value)| (key.as_str(), value.as_str())),
-            ),
+                &pod.labels,
+                &pod.ports,
+                pod.is_anonymous,
+            )),
         }
     }
 
@@ -109,9 +118,29 @@ impl PackedPod {
         &self.labels
     }
 
-    /// What policies can tell it by.
-    pub fn identity(&self) -> Identity {
-        self.identity
+    /// Names that its containers give to ports.
+    pub fn ports(&self) -> impl Iterator<Item = NamedPort> {
+        let ports = self.ports.iter();
+        ports.map(|(name, protocol, number)| NamedPort {
+            name: name.to_string(),
+            protocol: *protocol,
+            number: *number,
+        })
+    }
+
+    /// Whether no label of its counts.
+    pub fn is_anonymous(&self) -> bool {
+        self.is_anonymous
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &Symbol {
+        &self.namespace
+    }
+
+    /// All that policies could tell it by: pods that have it in common are one to every policy.
+    pub fn looks(&self) -> Digest {
+        self.looks
     }
 
     /// Whether it may have that UID: a manifest need not say.

@@ -36,6 +36,7 @@ fn add(snapshot: &mut Snapshot, object: Object) {
         Object::MeshStatus(status) => snapshot.mesh_status = Some(status),
         Object::NodeTunnel(tunnel) => drop(snapshot.tunnels.insert(named(&tunnel.metadata.name), *tunnel)),
         Object::ExternalPeer(peer) => drop(snapshot.external_peers.insert(named(&peer.metadata.name), *peer)),
+        Object::Policy(read) => drop(snapshot.policies.insert(read.policy.origin.clone(), read)),
     }
 }
 
@@ -51,5 +52,6 @@ fn title(object: &Object) -> String {
         Object::MeshStatus(_) => "the status of Mesh default".to_owned(),
         Object::NodeTunnel(tunnel) => format!("NodeTunnel {}", named(&tunnel.metadata.name)),
         Object::ExternalPeer(peer) => format!("ExternalPeer {}", named(&peer.metadata.name)),
+        Object::Policy(read) => read.policy.origin.to_string(),
     }
 }

@@ -12,6 +12,7 @@ mod interference;
 mod mtu;
 mod neighbours;
 mod overload;
+mod policy;
 mod reboot;
 mod rp_filter;
 mod soak;

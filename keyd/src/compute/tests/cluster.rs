@@ -126,6 +126,7 @@ pub(super) fn local() -> Local {
         pod_interfaces: BTreeMap::from([("10.77.1.2".parse().unwrap(), 11)]),
         via,
         problems: Vec::new(),
+        rule: None,
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use hauberk_api::{MeshStatus, NodeTunnel};
 use hauberk_certs::UnixTime;
+use hauberk_policy::policy::Origin as PolicyOrigin;
 
 use super::trust::{Anchors, Trust};
 use super::watches::{Event, Item, Kind};
@@ -159,7 +160,7 @@ impl Objects {
         match read {
             Ok(item) => {
                 let mended = self.problems.remove(&key).is_some();
-                self.put(key.1, item) || mended
+                self.put(kind, key.1, item) || mended
             }
             Err(problem) => {
                 if self.problems.get(&key) == Some(&problem) {
@@ -172,10 +173,9 @@ impl Objects {
         }
     }
 
-    fn put(&mut self, name: ObjectName, item: Item) -> bool {
-        let judges = !matches!(item, Item::Object(Object::Pod(..)));
+    fn put(&mut self, kind: Kind, name: ObjectName, item: Item) -> bool {
         let differs = self.replace(name, item);
-        if judges && differs {
+        if kind.concerns_trust() && differs {
             self.judge_again();
         }
         differs
@@ -209,20 +209,32 @@ impl Objects {
                 snapshot.mesh = Some(*mesh);
                 differs
             }
-            // No watch reads these.
-            Item::Object(Object::Namespace(..) | Object::ServiceAccount(..) | Object::MeshStatus(_)) => false,
+            Item::Object(Object::Namespace(name, namespace)) => {
+                replace(&mut snapshot.namespaces, name, namespace)
+            }
+            Item::Object(Object::ServiceAccount(name, account)) => {
+                replace(&mut snapshot.service_accounts, name, account)
+            }
+            Item::Object(Object::Policy(read)) => {
+                replace(&mut snapshot.policies, read.policy.origin.clone(), read)
+            }
+            // No watch reads it.
+            Item::Object(Object::MeshStatus(_)) => false,
         }
     }
 
     fn forget(&mut self, kind: Kind, name: &ObjectName) -> bool {
-        if kind != Kind::Pod {
+        if kind.concerns_trust() {
             self.judge_again();
         }
         let snapshot = &mut self.snapshot;
         let had_problem = self.problems.remove(&(kind, name.clone())).is_some();
         let was_there = match kind {
             Kind::Node => snapshot.nodes.remove(&name.name).is_some(),
+            Kind::Namespace => snapshot.namespaces.remove(&name.name).is_some(),
             Kind::Pod => snapshot.pods.remove(name),
+            Kind::ServiceAccount => snapshot.service_accounts.remove(name).is_some(),
+            Kind::NetworkPolicy => snapshot.policies.remove(&origin(kind, name)).is_some(),
             Kind::Mesh => snapshot.mesh.take().is_some(),
             Kind::NodeTunnel => snapshot.tunnels.remove(&name.name).is_some(),
             Kind::ExternalPeer => snapshot.external_peers.remove(&name.name).is_some(),
@@ -245,7 +257,20 @@ impl Objects {
         let snapshot = &self.snapshot;
         let mut names: BTreeSet<_> = match kind {
             Kind::Node => snapshot.nodes.keys().map(cluster).collect(),
+            Kind::Namespace => snapshot.namespaces.keys().map(cluster).collect(),
             Kind::Pod => snapshot.pods.iter().map(|pod| pod.name()).collect(),
+            Kind::ServiceAccount => snapshot.service_accounts.keys().cloned().collect(),
+            Kind::NetworkPolicy => {
+                let of_kind = snapshot
+                    .policies
+                    .keys()
+                    .filter(|origin| origin.kind == kind.name());
+                let names = of_kind.map(|origin| ObjectName {
+                    namespace: origin.namespace.clone(),
+                    name: origin.name.clone(),
+                });
+                names.collect()
+            }
             Kind::Mesh => snapshot
                 .mesh
                 .iter()
@@ -262,7 +287,16 @@ impl Objects {
     }
 }
 
-fn replace<V: Clone + PartialEq>(map: &mut Shared<BTreeMap<String, V>>, key: String, value: V) -> bool {
+/// What a policy of a kind is known by.
+fn origin(kind: Kind, name: &ObjectName) -> PolicyOrigin {
+    PolicyOrigin {
+        kind: kind.name(),
+        namespace: name.namespace.clone(),
+        name: name.name.clone(),
+    }
+}
+
+fn replace<K: Clone + Ord, V: Clone + PartialEq>(map: &mut Shared<BTreeMap<K, V>>, key: K, value: V) -> bool {
     let differs = map.get(&key) != Some(&value);
     if differs {
         map.insert(key, value);

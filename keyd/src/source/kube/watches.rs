@@ -8,7 +8,8 @@ use std::fmt::Debug;
 
 use futures_util::stream::{BoxStream, StreamExt, select_all};
 use hauberk_api::{ExternalPeer, Mesh, NodeTunnel};
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -22,10 +23,13 @@ use crate::snapshot::ObjectName;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Node,
+    Namespace,
     Pod,
+    ServiceAccount,
     Mesh,
     NodeTunnel,
     ExternalPeer,
+    NetworkPolicy,
     TrustBundle,
 }
 
@@ -34,11 +38,22 @@ impl Kind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Node => "Node",
+            Self::Namespace => "Namespace",
             Self::Pod => "Pod",
+            Self::ServiceAccount => "ServiceAccount",
             Self::Mesh => "Mesh",
             Self::NodeTunnel => "NodeTunnel",
             Self::ExternalPeer => "ExternalPeer",
+            Self::NetworkPolicy => "NetworkPolicy",
             Self::TrustBundle => "ConfigMap",
+        }
+    }
+
+    /// Whether what it says has a part in whom to believe.
+    pub(super) fn concerns_trust(self) -> bool {
+        match self {
+            Self::Node | Self::Mesh | Self::NodeTunnel | Self::ExternalPeer | Self::TrustBundle => true,
+            Self::Namespace | Self::Pod | Self::ServiceAccount | Self::NetworkPolicy => false,
         }
     }
 }
@@ -69,7 +84,15 @@ pub(super) fn of_node(client: &Client, namespace: &str) -> (Vec<Kind>, BoxStream
     let all = watcher::Config::default;
     let streams = [
         (Kind::Node, follow(cluster(client), Kind::Node, all(), node)),
+        (
+            Kind::Namespace,
+            follow(cluster(client), Kind::Namespace, all(), labels_of_namespace),
+        ),
         (Kind::Pod, follow(cluster(client), Kind::Pod, all(), pod)),
+        (
+            Kind::ServiceAccount,
+            follow(cluster(client), Kind::ServiceAccount, all(), service_account),
+        ),
         (Kind::Mesh, follow(cluster(client), Kind::Mesh, all(), mesh)),
         (
             Kind::NodeTunnel,
@@ -78,6 +101,10 @@ pub(super) fn of_node(client: &Client, namespace: &str) -> (Vec<Kind>, BoxStream
         (
             Kind::ExternalPeer,
             follow(cluster(client), Kind::ExternalPeer, all(), external_peer),
+        ),
+        (
+            Kind::NetworkPolicy,
+            follow(cluster(client), Kind::NetworkPolicy, all(), network_policy),
         ),
         (
             Kind::TrustBundle,
@@ -164,6 +191,21 @@ fn node(node: native::Node) -> Result<Item, Problem> {
     read(&title, manifest::node(node))
 }
 
+fn labels_of_namespace(namespace: core::Namespace) -> Result<Item, Problem> {
+    let title = format!("Namespace {}", namespace.name_any());
+    read(&title, manifest::namespace(namespace))
+}
+
+fn service_account(account: core::ServiceAccount) -> Result<Item, Problem> {
+    let title = format!("ServiceAccount {}", object_name(&account));
+    read(&title, manifest::service_account(account))
+}
+
+fn network_policy(policy: NetworkPolicy) -> Result<Item, Problem> {
+    let title = format!("NetworkPolicy {}", object_name(&policy));
+    read(&title, manifest::network_policy(policy))
+}
+
 fn pod(pod: native::Pod) -> Result<Item, Problem> {
     let title = format!("Pod {}", object_name(&pod));
     read(&title, manifest::pod(pod))
@@ -181,7 +223,7 @@ fn external_peer(guarded: DeserializeGuard<ExternalPeer>) -> Result<Item, Proble
     guard("ExternalPeer", guarded, manifest::external_peer)
 }
 
-fn anchors(bundle: ConfigMap) -> Result<Item, Problem> {
+fn anchors(bundle: core::ConfigMap) -> Result<Item, Problem> {
     let title = format!("ConfigMap {}", object_name(&bundle));
     let anchors = Anchors::read(&bundle.data.unwrap_or_default());
     anchors
