@@ -20,7 +20,7 @@ const MARKER: &str = "HBMARK-e2e";
 const ECHO: u16 = 7;
 const PUSH: u16 = 19;
 /// The echo server's at every node's address.
-const NODE_PORT: u16 = 30007;
+pub const NODE_PORT: u16 = 30007;
 
 /// The cluster. Fields are dropped in this order.
 pub struct Cluster {
@@ -168,8 +168,29 @@ impl Cluster {
         self.start_pod(name, node, "while :; do :; done");
     }
 
+    /// The talk's server alone, which the kubelet looks at every second.
+    pub fn start_partner(&self, node: &str) {
+        let echo = format!("exec nc -ll -p {ECHO} -e cat");
+        let mut partner = pod("partner", node, &[("partner".to_owned(), echo)]);
+        let probe = json!({"tcpSocket": {"port": ECHO}, "periodSeconds": 1, "failureThreshold": 2});
+        partner["spec"]["containers"][0]["readinessProbe"] = probe;
+        self.run("partner", &partner);
+        self.apply(&json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "partner"},
+            "spec": {
+                "selector": {"app": "partner"}, "type": "NodePort", "ipFamilyPolicy": "PreferDualStack",
+                "ports": [{"port": ECHO, "nodePort": NODE_PORT}],
+            },
+        }));
+    }
+
     fn start_pod(&self, name: &str, node: &str, script: &str) {
-        self.apply(&pod(name, node, &[(name.to_owned(), script.to_owned())]));
+        self.run(name, &pod(name, node, &[(name.to_owned(), script.to_owned())]));
+    }
+
+    /// Applies a pod and waits until it is ready.
+    fn run(&self, name: &str, pod: &Value) {
+        self.apply(pod);
         let ready = format!("pod/{name}");
         self.kubectl(&["wait", "--for=condition=Ready", &ready, "--timeout=60s"]);
     }

@@ -13,8 +13,8 @@ use hauberk_policy::cluster::Objects;
 use hauberk_policy::connection::Family;
 use hauberk_policy::ports::Protocol;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, Namespace, Node, NodeAddress, NodeStatus, Pod, PodIP, PodSpec, PodStatus,
-    ServiceAccount,
+    Container, ContainerPort, Namespace, Node, NodeAddress, NodeSpec, NodeStatus, Pod, PodIP, PodSpec,
+    PodStatus, ServiceAccount,
 };
 use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
@@ -176,8 +176,16 @@ fn node(number: usize, labels: BTreeMap<String, String>) -> Node {
         format!("192.0.2.{}", number + 1),
         format!("2001:db8:2::{}", number + 1),
     ];
+    let prefixes = [
+        format!("10.0.{}.0/24", number + 1),
+        format!("fd00:{}::/64", number + 1),
+    ];
     Node {
         metadata: named(None, &format!("node-{number}"), labels),
+        spec: Some(NodeSpec {
+            pod_cidrs: Some(prefixes.into()),
+            ..Default::default()
+        }),
         status: Some(NodeStatus {
             addresses: Some(
                 addresses
@@ -189,7 +197,6 @@ fn node(number: usize, labels: BTreeMap<String, String>) -> Node {
             ),
             ..Default::default()
         }),
-        ..Default::default()
     }
 }
 
