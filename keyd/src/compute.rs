@@ -324,7 +324,8 @@ pub fn compute_and_follow(
         External::default()
     };
     let step = Step::next(local.rule.as_deref(), policies(snapshot, &spec));
-    let mut policing = Policing::new(&step, &mut memory.numbers);
+    let is_idle = spec.policy.enforcer() == Enforcer::Cni;
+    let mut policing = Policing::new(&step, is_idle, &mut memory.numbers);
     let sight = Sight {
         snapshot,
         claims: &claims,
@@ -386,7 +387,7 @@ pub fn compute_and_follow(
     Ok((desired, follower))
 }
 
-/// Those that this node has to enforce. While the CNI enforces nothing is told apart, and everything is let through here.
+/// Those that this node has to enforce. While the CNI enforces everything is let through here.
 fn policies(snapshot: &Snapshot, spec: &MeshSpec) -> Policies {
     match spec.policy.enforcer() {
         Enforcer::Cni => Policies::default(),

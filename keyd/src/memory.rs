@@ -212,6 +212,11 @@ impl Numbers {
         number
     }
 
+    /// How many contents have a number.
+    pub fn contents(&self) -> usize {
+        self.contents.len()
+    }
+
     /// Forgets all other peers; the numbers forgotten are not given again.
     pub fn retain_peers(&mut self, mut keep: impl FnMut(&str) -> bool) {
         self.peers.retain(|name, _| keep(name));

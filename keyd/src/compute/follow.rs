@@ -14,7 +14,11 @@ use hauberk_abi as abi;
 
 use super::ipcache::{RemoteEntries, entry_in};
 use super::{DesiredState, Local, Rule, lpm_key};
+use crate::memory::Memory;
 use crate::snapshot::{Claims, ObjectName, PackedPod, Snapshot, Symbol};
+
+/// Numbered contents that are not forgotten yet, beyond twice the pods.
+const CONTENTS_LEFT: usize = 1024;
 
 /// An address, its key and its entry.
 type Claim = (IpAddr, (abi::Addr, u8), abi::IpcacheEntry);
@@ -83,13 +87,20 @@ impl Follower {
         }
     }
 
-    /// What makes of `desired` what `snapshot` says; there is no answer where all has to be computed anew.
-    pub fn follow(&self, snapshot: &Snapshot, desired: &DesiredState) -> Option<AddressChanges> {
+    /// What makes of `desired` what `snapshot` says; there is no answer where all has to be computed anew. Numbers given are
+    /// noted in `memory`.
+    pub fn follow(
+        &self,
+        snapshot: &Snapshot,
+        desired: &DesiredState,
+        memory: &mut Memory,
+    ) -> Option<AddressChanges> {
+        let numbers = &mut memory.numbers;
         let before = Snapshot {
             pods: snapshot.pods.clone(),
             ..self.snapshot.clone()
         };
-        if before != *snapshot {
+        if before != *snapshot || numbers.contents() > 2 * snapshot.pods.len() + CONTENTS_LEFT {
             return None;
         }
         let changes = || snapshot.pods.changes_since(&self.snapshot.pods);
@@ -108,7 +119,7 @@ impl Follower {
                     return None;
                 }
                 let classes = &self.rule.classes;
-                let identity = classes.known(classes.pod(pod, snapshot), address.into())?;
+                let identity = classes.follow(pod, address.into(), snapshot, numbers)?;
                 entries.insert(key, Some(abi::IpcacheEntry { identity, ..entry }));
             }
         }

@@ -79,6 +79,8 @@ impl Step {
 pub(super) enum Holder {
     /// A pod.
     Pod(Arc<Identity>),
+    /// A pod, where no policy asks who it is.
+    Looks(Digest),
     /// A node, and its pods on the host's network.
     Node(Labels),
     /// Nobody in the cluster.
@@ -100,7 +102,7 @@ impl Class {
             Holder::Pod(identity) => Who::Pod(identity),
             Holder::Node(labels) => Who::Node(labels),
             Holder::Outside => Who::Outside,
-            Holder::Unknown => Who::Unknown,
+            Holder::Unknown | Holder::Looks(_) => Who::Unknown,
         };
         Remote {
             who,
@@ -118,7 +120,10 @@ pub(super) struct Numbering<'m> {
 
 impl Numbering<'_> {
     fn number(&mut self, content: &impl Hash) -> u32 {
-        let digest = Digest::of(content);
+        self.number_of(Digest::of(content))
+    }
+
+    fn number_of(&mut self, digest: Digest) -> u32 {
         self.in_use.insert(digest);
         self.numbers.content(digest)
     }
@@ -130,20 +135,29 @@ pub(super) struct Classes {
     distinctions: Distinctions,
     networks: Networks,
     numbers: HashMap<Class, u32>,
+    /// No policy is enforced here: only pods have numbers, each that looks different one of its own.
+    is_idle: bool,
 }
 
 impl Classes {
     /// As these tell addresses apart.
-    fn new(distinctions: Distinctions) -> Self {
+    fn new(distinctions: Distinctions, is_idle: bool) -> Self {
         Self {
             networks: distinctions.networks.iter().copied().collect(),
             distinctions,
             numbers: HashMap::new(),
+            is_idle,
         }
     }
 
     /// The number of the class of an address, or of all in a prefix that nothing longer tells apart.
     fn number(&mut self, holder: Holder, at: IpNet, numbering: &mut Numbering) -> u32 {
+        if self.is_idle {
+            return match holder {
+                Holder::Looks(looks) => numbering.number_of(looks),
+                Holder::Pod(_) | Holder::Node(_) | Holder::Outside | Holder::Unknown => abi::IDENTITY_OUTSIDE,
+            };
+        }
         let class = self.class(holder, at);
         if class.holder == Holder::Outside && class.place.is_none() {
             return abi::IDENTITY_OUTSIDE;
@@ -156,9 +170,18 @@ impl Classes {
         number
     }
 
-    /// The same of a class that has its number already.
-    pub(super) fn known(&self, holder: Holder, at: IpNet) -> Option<u32> {
-        self.numbers.get(&self.class(holder, at)).copied()
+    /// The same of a pod whose class has its number already, or gets it now because nothing else depends on it.
+    pub(super) fn follow(
+        &self,
+        pod: &PackedPod,
+        at: IpNet,
+        snapshot: &Snapshot,
+        numbers: &mut Numbers,
+    ) -> Option<u32> {
+        match self.pod(pod, snapshot) {
+            Holder::Looks(looks) => Some(numbers.content(looks)),
+            holder => self.numbers.get(&self.class(holder, at)).copied(),
+        }
     }
 
     fn class(&self, holder: Holder, at: IpNet) -> Class {
@@ -188,7 +211,10 @@ impl Classes {
 
     /// A pod by what policies ask for.
     pub(super) fn pod(&self, pod: &PackedPod, snapshot: &Snapshot) -> Holder {
-        Holder::Pod(Arc::new(self.identity(pod, snapshot)))
+        match self.is_idle {
+            true => Holder::Looks(pod.looks()),
+            false => Holder::Pod(Arc::new(self.identity(pod, snapshot))),
+        }
     }
 
     fn identity(&self, pod: &PackedPod, snapshot: &Snapshot) -> Identity {
@@ -315,9 +341,10 @@ pub(super) struct Policing<'p, 'm> {
 }
 
 impl<'p, 'm> Policing<'p, 'm> {
-    pub(super) fn new(step: &'p Step, numbers: &'m mut Numbers) -> Self {
+    /// `is_idle` where no policy is enforced.
+    pub(super) fn new(step: &'p Step, is_idle: bool, numbers: &'m mut Numbers) -> Self {
         Self {
-            classes: Classes::new(step.distinctions.clone()),
+            classes: Classes::new(step.distinctions.clone(), is_idle),
             numbering: Numbering {
                 numbers,
                 in_use: HashSet::new(),
@@ -335,9 +362,8 @@ impl<'p, 'm> Policing<'p, 'm> {
 
     /// A pod of this node, and its set.
     pub(super) fn pod(&mut self, pod: &PackedPod, snapshot: &Snapshot) -> (Holder, Option<SetId>) {
-        let identity = self.classes.identity(pod, snapshot);
-        let set = self.set(&identity);
-        (Holder::Pod(Arc::new(identity)), Some(set))
+        let set = self.set(&self.classes.identity(pod, snapshot));
+        (self.classes.pod(pod, snapshot), Some(set))
     }
 
     /// A pod of this node that the API does not show yet. Nobody can tell which policies are meant for it, so it has to wait

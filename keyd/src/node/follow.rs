@@ -22,10 +22,13 @@ impl Node {
         let Some(desired) = &self.desired else {
             return false;
         };
-        let changes = self.follower.follow(&update.snapshot, desired);
+        let changes = self.follower.follow(&update.snapshot, desired, &mut self.memory);
         let Some(changes) = changes else { return false };
         let up = desired.tunnel != Tunnel::Down;
-        // What cannot be written is told and tried again by settling, from what is in force.
+        // What cannot be noted or written is told and tried again by settling, from what is in force.
+        if self.note().is_err() {
+            return false;
+        }
         let in_force = match &mut self.kernel {
             Some(kernel) if up => kernel.change_addresses(&changes).is_ok(),
             _ => !up && self.clean,

@@ -38,8 +38,9 @@ fn any_pod() -> impl Strategy<Value = Pod> {
 }
 
 /// The pod of this node that CNI told of, an external peer and a node that is gone are there as well.
-fn start() -> (Snapshot, Local, Memory) {
+fn start(enforcer: Enforcer) -> (Snapshot, Local, Memory) {
     let mut snapshot = cluster(true);
+    snapshot.mesh.as_mut().unwrap().spec.policy.enforcer = Some(enforcer);
     let office = ExternalPeer::new("office", external("10.99.0.1/32", 9));
     snapshot.external_peers.insert("office".into(), office);
     let kind = json!({"podSelector": {"matchLabels": {"kind": "0"}}, "ingress": [{"from": [
@@ -80,8 +81,9 @@ proptest! {
             prop::collection::vec((0..8_u8, prop::option::weighted(0.7, any_pod())), 1..3),
             1..20,
         ),
+        enforcer in prop::sample::select(vec![Enforcer::Cni, Enforcer::Hauberk]),
     ) {
-        let (mut snapshot, local, mut memory) = start();
+        let (mut snapshot, local, mut memory) = start(enforcer);
         let (mut desired, mut follower) = compute_and_follow(&snapshot, &local, &mut memory).unwrap();
         for step in steps {
             for (number, pod) in step {
@@ -92,7 +94,7 @@ proptest! {
                 };
             }
             let before = desired.clone();
-            let followed = follower.follow(&snapshot, &desired);
+            let followed = follower.follow(&snapshot, &desired, &mut memory);
             prop_assert_eq!(&desired, &before, "nothing is in force yet");
             let anew = compute(&snapshot, &local, &mut memory.clone()).unwrap();
             match followed {
@@ -120,11 +122,11 @@ proptest! {
 
 #[test]
 fn a_remote_pod_that_comes_moves_and_goes_is_followed_and_a_local_one_or_a_node_is_not() {
-    let (mut snapshot, local, mut memory) = start();
+    let (mut snapshot, local, mut memory) = start(Enforcer::Hauberk);
     let (mut desired, mut follower) = compute_and_follow(&snapshot, &local, &mut memory).unwrap();
     let key = key("10.77.2.7/32");
     let mut follow = |snapshot: &Snapshot| {
-        let changes = follower.follow(snapshot, &desired)?;
+        let changes = follower.follow(snapshot, &desired, &mut memory)?;
         let seen = (changes.len(), changes.get(&key).copied().flatten().is_some());
         follower.advance(snapshot, &mut desired, changes);
         Some(seen)
