@@ -46,7 +46,6 @@ fn round_trips(cluster: &Cluster) -> Vec<Duration> {
 #[test]
 fn with_every_core_busy_with_pods_the_tunnel_stays_quick_and_handshakes_succeed() {
     let mut cluster = Cluster::start("e2e-busy", Wiring::Routed, false, Families::Dual);
-    cluster.have_the_machine_alone();
     cluster.start_talk();
     cluster.install_hauberk();
     cluster.set_encryption(true);

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::net::IpAddr;
 use std::process::Stdio;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use hauberk_netlab::kubernetes::{
@@ -23,27 +22,6 @@ const PUSH: u16 = 19;
 /// The echo server's at every node's address.
 pub const NODE_PORT: u16 = 30007;
 
-/// Two tests run at a time, since most of what they do is waiting. Those that measure time have the machine to themselves.
-static MACHINE: RwLock<()> = RwLock::new(());
-
-/// How a test has the machine, until it is dropped.
-#[expect(dead_code, reason = "held, not read")]
-enum Turn {
-    Shared(RwLockReadGuard<'static, ()>),
-    Alone(RwLockWriteGuard<'static, ()>),
-}
-
-impl Turn {
-    // A test that panicked has left nothing half done in `()`.
-    fn shared() -> Self {
-        Self::Shared(MACHINE.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn alone() -> Self {
-        Self::Alone(MACHINE.write().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 /// The cluster. Fields are dropped in this order.
 pub struct Cluster {
     pub workers: Vec<Worker>,
@@ -52,7 +30,6 @@ pub struct Cluster {
     pub control_plane: ControlPlane,
     /// The ways that [`Cluster::start_talk`] opened: the talker's containers.
     pub ways: Vec<String>,
-    turn: Option<Turn>,
 }
 
 /// What a pod heard of its partner.
@@ -67,7 +44,6 @@ impl Cluster {
     /// Nodes `a` and `b`, ready; the lab's node `c` is none of the cluster's yet. With an overlay, pods' traffic
     /// crosses by VXLAN.
     pub fn start(name: &str, wiring: Wiring, overlay: bool, families: Families) -> Self {
-        let turn = Some(Turn::shared());
         let everything = ControlPlaneSpec {
             controller_manager: true,
             scheduler: true,
@@ -95,7 +71,6 @@ impl Cluster {
             lab,
             control_plane,
             ways: Vec::new(),
-            turn,
         };
         for node in ["a", "b"] {
             cluster.start_worker(node, Vec::new());
@@ -106,12 +81,6 @@ impl Cluster {
                 .expect("the node is ready");
         }
         cluster
-    }
-
-    /// Waits until no other test runs; none does from here on.
-    pub fn have_the_machine_alone(&mut self) {
-        self.turn = None;
-        self.turn = Some(Turn::alone());
     }
 
     /// Makes a node of the lab one of the cluster, which gets ready later.

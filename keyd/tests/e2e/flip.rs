@@ -13,7 +13,6 @@ const STALL: Duration = Duration::from_secs(1);
 
 fn flip(name: &str, wiring: Wiring, overlay: bool, families: Families) {
     let mut cluster = Cluster::start(name, wiring, overlay, families);
-    cluster.have_the_machine_alone();
     cluster.start_talk();
     assert!(cluster.in_clear() > 0, "the pods' words are seen in clear before");
     if !overlay {
@@ -84,7 +83,6 @@ fn a_cluster_with_ipv6_only_is_encrypted_live() {
 #[test]
 fn an_api_server_that_is_killed_and_restarted_on_its_data_changes_nothing_for_real_pods() {
     let mut cluster = Cluster::start("e2e-api", Wiring::Routed, false, Families::Dual);
-    cluster.have_the_machine_alone();
     cluster.start_talk();
     cluster.install_hauberk();
     cluster.set_encryption(true);

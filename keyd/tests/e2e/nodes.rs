@@ -59,8 +59,7 @@ impl Drop for Pings {
 
 #[test]
 fn a_rolling_update_of_the_daemon_set_pauses_traffic_briefly_and_never_opens_it() {
-    let mut cluster = encrypted("e2e-roll", Wiring::Routed);
-    cluster.have_the_machine_alone();
+    let cluster = encrypted("e2e-roll", Wiring::Routed);
     assert!(cluster.images().iter().all(|image| image.ends_with(OLD)));
     let pings = Pings::start(&cluster);
     cluster.update_keyd(NEW);
