@@ -82,7 +82,7 @@ fn gets_in(cluster: &Cluster, node: &str) -> bool {
 
 #[test]
 fn hauberk_lets_in_whom_a_policy_names_and_the_kubelet_and_nobody_else() {
-    let mut cluster = Cluster::start("e2e-identity", Wiring::Bridged, false, Families::Dual);
+    let mut cluster = Cluster::start("e2e-identity", Wiring::Routed, false, Families::Dual);
     cluster.start_partner("b");
     for (name, node) in [("friend", "a"), ("stranger", "a"), ("neighbour", "b")] {
         cluster.start_sleeper(name, node);
