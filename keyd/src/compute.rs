@@ -58,6 +58,8 @@ pub struct Local {
     pub attached: Vec<Attached>,
     /// For each of [`remote_prefixes`] that the kernel has a route to: the device it leads through.
     pub via: BTreeMap<IpNet, u32>,
+    /// Addresses of its own devices, those that its Node does not name too.
+    pub addresses: BTreeSet<IpAddr>,
     /// What is wrong with this node, for its condition `Degraded`.
     pub problems: Vec<Reason>,
     /// The policies that are in force; none while nothing is.

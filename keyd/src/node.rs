@@ -402,6 +402,7 @@ impl Node {
             .into_iter()
             .filter_map(|prefix| Some((prefix, tables.via(prefix)?)))
             .collect();
+        let addresses = tables.addresses.clone();
         Local {
             node: self.options.node.clone(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
@@ -409,6 +410,7 @@ impl Node {
             pod_interfaces: self.pod_interfaces(snapshot),
             attached: self.attachments.in_order(),
             via,
+            addresses,
             problems: self.reasons(update),
             rule: self.rule.clone(),
         }

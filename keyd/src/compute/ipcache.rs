@@ -68,6 +68,7 @@ impl Addresses {
         }
         addresses.insert_external(sight, policing);
         addresses.insert_networks(sight, policing);
+        addresses.insert_gateways(sight, policing);
         for (node, own) in &claims.node_addresses {
             for prefix in own.iter().copied().map(IpNet::from) {
                 let mut entry = remote_entry(node, prefix, local, policing);
@@ -177,6 +178,23 @@ impl Addresses {
                 };
                 self.insert(prefix, entry);
             }
+        }
+    }
+
+    /// Addresses that this node's own devices have among its pods', as a bridge does: what is masqueraded on its way to a pod
+    /// comes from there. (The kernel takes none of them for a source of what comes from outside, `fib_validate_source`.)
+    fn insert_gateways(&mut self, sight: &Sight, policing: &mut Policing) {
+        let node = &sight.local.node;
+        let prefixes = sight.claims.node_prefixes.get(node).into_iter().flatten();
+        let is_pods = |address: &&IpAddr| prefixes.clone().any(|prefix| prefix.contains(*address));
+        for address in sight.local.addresses.iter().filter(is_pods) {
+            let at = IpNet::from(*address);
+            let entry = abi::IpcacheEntry {
+                identity: policing.number(policing.classes.node(node, sight.snapshot), at),
+                flags: abi::IP_NODE | abi::IP_SELF,
+                ..Default::default()
+            };
+            self.insert(at, entry);
         }
     }
 

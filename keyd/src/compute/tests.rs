@@ -47,6 +47,34 @@ fn every_address_is_known_by_its_longest_prefix_in_both_families() {
 }
 
 #[test]
+fn a_bridges_address_among_the_pods_is_the_nodes_and_another_device_does_not_matter() {
+    let local = Local {
+        addresses: [
+            "10.77.1.1",
+            "fd77:1::1",
+            "172.17.0.1",
+            "192.168.77.1",
+            "10.77.2.1",
+        ]
+        .map(|text| text.parse().unwrap())
+        .into(),
+        ..local()
+    };
+    let desired = compute(&cluster(true), &local, &mut with_phases(Phase::Strict)).unwrap();
+    let found = |text: &str| {
+        desired
+            .ipcache
+            .get(&key(text))
+            .map(|entry| (entry.peer, entry.flags))
+    };
+    let own = Some((abi::NO_PEER, abi::IP_NODE | abi::IP_SELF));
+    for address in ["10.77.1.1/32", "fd77:1::1/128", "192.168.77.1/32"] {
+        assert_eq!(found(address), own, "{address}");
+    }
+    assert_eq!((found("172.17.0.1/32"), found("10.77.2.1/32")), (None, None));
+}
+
+#[test]
 fn a_pod_that_only_cni_told_of_has_interface_addresses_and_identity_and_takes_what_an_ended_one_claims() {
     let attached = |name: &str, addresses: [&str; 2], interface| Attached {
         pod: Some(pod_name(name)),

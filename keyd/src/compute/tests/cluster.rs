@@ -125,6 +125,7 @@ pub(super) fn local() -> Local {
         attached: Vec::new(),
         pod_interfaces: BTreeMap::from([("10.77.1.2".parse().unwrap(), 11)]),
         via,
+        addresses: BTreeSet::new(),
         problems: Vec::new(),
         rule: None,
     }
