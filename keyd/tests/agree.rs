@@ -30,7 +30,7 @@ use nix::sched::{CloneFlags, unshare};
 use proptest::test_runner::{Config, TestRunner};
 use serde::Serialize;
 
-const CLUSTERS: u32 = 500;
+const CLUSTERS: u32 = 700;
 /// At least so many packets are judged.
 const PACKETS: usize = 100_000;
 /// The node whose kernel it is, and its own addresses.

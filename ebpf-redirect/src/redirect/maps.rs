@@ -228,15 +228,23 @@ impl<M> Table<M> {
         let actual = self.map.entries().map_err(RedirectError::map(self.name))?;
         let is_new = |(key, value): &(&K, &V)| actual.get(key) != Some(value);
         let missing: Vec<_> = desired.iter().filter(is_new).collect();
-        let room = (self.capacity as usize).saturating_sub(actual.len());
-        if missing.len() > room {
+        let (capacity, mut entries) = (self.capacity as usize, actual.len());
+        if missing.len() > capacity.saturating_sub(entries) {
             let stale = actual.keys().filter(|key| !desired.contains_key(key));
-            self.delete_all(&mut stale.copied().collect())?;
+            let mut stale: Vec<K> = stale.copied().collect();
+            entries -= stale.len();
+            self.delete_all(&mut stale)?;
         }
-        let failed = missing
-            .into_iter()
-            .filter(|(key, value)| self.put(key, value).is_err());
-        Ok(failed.map(|(key, _)| *key).collect())
+        let mut failed = BTreeSet::new();
+        for (key, value) in missing {
+            let is_new = !actual.contains_key(key);
+            if is_new && entries >= capacity || self.put(key, value).is_err() {
+                failed.insert(*key);
+            } else {
+                entries += usize::from(is_new);
+            }
+        }
+        Ok(failed)
     }
 
     /// Takes out what is not desired.
